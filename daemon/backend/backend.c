@@ -1,0 +1,81 @@
+#include "backend/interface.h"
+
+#include <dlfcn.h>
+#include <errno.h>
+#include <string.h>
+
+int backend_load(const char *path, const BackendModule **ret, Err *err) {
+    if (strchr(path, '/') == NULL)
+        return err_set(err, -EINVAL, "backend module '%s' must be a path", path);
+    void *library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+    if (!library)
+        return err_set(err, -ELIBACC, "cannot load backend module: %s", dlerror());
+    const BackendModule *m = dlsym(library, "preheat_backend");
+    if (!m) {
+        (void)dlclose(library);
+        return err_set(err, -ELIBACC, "'%s' has no symbol 'preheat_backend'", path);
+    }
+    if (m->abi != BACKEND_ABI) {
+        uint32_t abi = m->abi;
+        (void)dlclose(library);
+        return err_set(err, -EPROTO, "'%s' is for backend contract %u, this program has %u", path,
+                abi, (unsigned)BACKEND_ABI);
+    }
+    *ret = m;
+    return 0;
+}
+
+int backend_open(const BackendModule *m, const BackendOptions *options, Backend **ret, Err *err) {
+    return m->open(options, ret, err);
+}
+
+Backend *backend_free(Backend *b) {
+    if (b)
+        b->ops->free(b);
+    return NULL;
+}
+
+const BackendInfo *backend_info(const Backend *b) {
+    return &b->info;
+}
+
+uint64_t backend_memory_free(Backend *b) {
+    return b->ops->memory_free_bytes(b);
+}
+
+int memory_new(Backend *b, size_t bytes, Memory **ret, Err *err) {
+    return b->ops->memory_new(b, bytes, ret, err);
+}
+
+Memory *memory_free(Memory *m) {
+    if (m)
+        m->backend->ops->memory_free(m);
+    return NULL;
+}
+
+void *memory_data(const Memory *m) {
+    return m->data;
+}
+
+int backend_pin(Backend *b, const void *data, size_t bytes, Err *err) {
+    return b->ops->pin(b, data, bytes, err);
+}
+
+void backend_unpin(Backend *b, const void *data, size_t bytes) {
+    b->ops->unpin(b, data, bytes);
+}
+
+size_t weight_bytes(Backend *b, WeightKind kind, View host) {
+    return b->ops->weight_bytes(b, kind, host);
+}
+
+View weight_import(Stream *s, WeightKind kind, View host, void *storage) {
+    assert(view_is_dense(host));
+    assert(host.dtype == DTYPE_F32 || host.dtype == DTYPE_BF16 || host.dtype == DTYPE_F16);
+    if (!stream_is_live(s)) {
+        View v = host;
+        v.data = storage ? storage : host.data;
+        return v;
+    }
+    return s->backend->ops->weight_import(s, kind, host, storage);
+}

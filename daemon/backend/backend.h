@@ -1,0 +1,82 @@
+/* backend - one device that holds tensors and computes on them, chosen at run time.
+ *
+ * A backend belongs to one worker thread; so do its streams. Calls fail with -ENODEV (no device or
+ * no driver), -ENOMEM (device memory), -EIO (the device is lost: the backend can only be freed).
+ * Implementations: backend/cpu (linked in), backend/cuda (a module with one symbol, loaded on
+ * demand). Implementers include backend/interface.h. */
+#ifndef PREHEAT_BACKEND_BACKEND_H
+#define PREHEAT_BACKEND_BACKEND_H
+
+#include "base/err.h"
+#include "tensor/view.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+typedef struct Backend Backend;
+typedef struct BackendModule BackendModule;
+typedef struct Memory Memory;
+typedef struct Event Event;
+typedef struct Stream Stream;
+
+typedef struct BackendOptions {
+    int n_threads;         /* CPU threads; 0: as many as the process may run on */
+    int device;            /* device number where there are several */
+    uint64_t memory_limit; /* bytes of device memory to stay under; 0: no limit but the device's */
+    bool exact_f32;        /* f32 activations and products where the default is narrower */
+} BackendOptions;
+
+typedef struct BackendInfo {
+    const char *name;      /* "cpu", "cuda" */
+    char device[96];       /* as the vendor names it */
+    DType activation;      /* dtype of activations that model code allocates */
+    uint64_t memory_total; /* device memory, bytes; 0 where it is the host's */
+} BackendInfo;
+
+/* backend_load - opens the shared object and takes its one symbol, `preheat_backend`.
+ *
+ * Loading it starts no driver. Returns 0; -ENOENT, -ELIBACC, or -EPROTO when it was built for
+ * another version of the contract. The module stays loaded until the process ends. */
+int backend_load(const char *path, const BackendModule **ret, Err *err);
+
+int backend_open(const BackendModule *m, const BackendOptions *options, Backend **ret, Err *err);
+Backend *backend_free(Backend *b);
+const BackendInfo *backend_info(const Backend *b);
+
+/* backend_memory_free - bytes that memory_new() could get at this moment, under the limit. */
+uint64_t backend_memory_free(Backend *b);
+
+/* memory_new - device memory for weights, outside any stream's workspace; not zeroed. */
+int memory_new(Backend *b, size_t bytes, Memory **ret, Err *err);
+Memory *memory_free(Memory *m);
+void *memory_data(const Memory *m); /* device address, aligned to 256 bytes or more */
+
+/* backend_pin, backend_unpin - host bytes (page-aligned) that streams will read from at full speed.
+ * Works in pieces; read-only mappings are allowed. Pinning is an optimisation: -ENOTSUP, -ENOMEM
+ * and -EPERM may be ignored by the caller. */
+int backend_pin(Backend *b, const void *data, size_t bytes, Err *err);
+void backend_unpin(Backend *b, const void *data, size_t bytes);
+
+/* How a weight is used, hence how a backend may keep it. */
+typedef enum WeightKind {
+    WEIGHT_VECTOR, /* norm weights, biases, modulation tables: becomes f32 of the same shape */
+    WEIGHT_MATRIX, /* [out, in] of op_linear */
+    WEIGHT_CONV, /* [out, in, kt, kh, kw] or [out, in, kh, kw] of op_conv: own packing, same extents
+                  */
+    WEIGHT_TABLE, /* [rows, dim] of op_gather_rows: stays in host memory */
+} WeightKind;
+
+/* weight_bytes - device memory that weight_import() needs for it; 0 when it uses the host's bytes.
+ */
+size_t weight_bytes(Backend *b, WeightKind kind, View host);
+
+/* weight_import - makes a weight usable by ops; converts and packs on the device, in stream order.
+ *
+ *   host     dense, F32, BF16 or F16, in host memory; must stay as it is until the stream has
+ * passed, and for ever where weight_bytes() is 0 or the kind is WEIGHT_TABLE storage weight_bytes()
+ * bytes of device memory, aligned to 256 bytes
+ *
+ * Returns the view to pass to ops, with host's extents. */
+View weight_import(Stream *s, WeightKind kind, View host, void *storage);
+
+#endif

@@ -1,0 +1,112 @@
+#include "base/io.h"
+
+#include "base/cleanup.h"
+#include "base/str.h"
+
+#include <fcntl.h>
+#include <libgen.h>
+#include <sys/stat.h>
+
+ssize_t io_read_all(int fd, void *data, size_t n) {
+    size_t done = 0;
+    while (done < n) {
+        ssize_t r = read(fd, (char *)data + done, n - done);
+        if (r < 0 && errno == EINTR)
+            continue;
+        if (r < 0)
+            return -errno;
+        if (r == 0)
+            break;
+        done += (size_t)r;
+    }
+    return (ssize_t)done;
+}
+
+ssize_t io_pread_all(int fd, void *data, size_t n, uint64_t offset) {
+    size_t done = 0;
+    while (done < n) {
+        ssize_t r = pread(fd, (char *)data + done, n - done, (off_t)(offset + done));
+        if (r < 0 && errno == EINTR)
+            continue;
+        if (r < 0)
+            return -errno;
+        if (r == 0)
+            break;
+        done += (size_t)r;
+    }
+    return (ssize_t)done;
+}
+
+int io_write_all(int fd, const void *data, size_t n) {
+    size_t done = 0;
+    while (done < n) {
+        ssize_t r = write(fd, (const char *)data + done, n - done);
+        if (r < 0 && errno == EINTR)
+            continue;
+        if (r < 0)
+            return -errno;
+        done += (size_t)r;
+    }
+    return 0;
+}
+
+int io_read_file(
+        int dir_fd, const char *path, size_t limit, char **ret_data, size_t *ret_size, Err *err) {
+    _cleanup_close_ int fd = openat(dir_fd, path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return err_set(err, -errno, "cannot open '%s': %s", path, strerror(errno));
+    struct stat st;
+    if (fstat(fd, &st) < 0)
+        return err_set(err, -errno, "cannot stat '%s': %s", path, strerror(errno));
+    if (!S_ISREG(st.st_mode))
+        return err_set(err, -EINVAL, "'%s' is not a regular file", path);
+    if ((uint64_t)st.st_size > limit)
+        return err_set(err, -EFBIG, "'%s' has %jd bytes, the limit is %zu", path,
+                (intmax_t)st.st_size, limit);
+
+    _cleanup_free_ char *data = malloc((size_t)st.st_size + 1);
+    if (!data)
+        return err_set(
+                err, -ENOMEM, "no memory for the %jd bytes of '%s'", (intmax_t)st.st_size, path);
+    ssize_t n = io_read_all(fd, data, (size_t)st.st_size);
+    if (n < 0)
+        return err_set(err, (int)n, "cannot read '%s': %s", path, strerror((int)-n));
+    data[n] = '\0';
+    *ret_data = TAKE_PTR(data);
+    *ret_size = (size_t)n;
+    return 0;
+}
+
+static int sync_directory_of(int dir_fd, const char *path) {
+    _cleanup_free_ char *copy = strdup(path);
+    if (!copy)
+        return -ENOMEM;
+    _cleanup_close_ int fd = openat(dir_fd, dirname(copy), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    return fd < 0 || fsync(fd) < 0 ? -errno : 0;
+}
+
+static int write_and_rename(int dir_fd, const char *path, const char *temporary, const void *data,
+        size_t n, mode_t mode) {
+    _cleanup_close_ int fd =
+            openat(dir_fd, temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, mode);
+    if (fd < 0)
+        return -errno;
+    int r = io_write_all(fd, data, n);
+    if (r < 0)
+        return r;
+    if (fsync(fd) < 0 || renameat(dir_fd, temporary, dir_fd, path) < 0)
+        return -errno;
+    return sync_directory_of(dir_fd, path);
+}
+
+int io_write_file(int dir_fd, const char *path, const void *data, size_t n, mode_t mode, Err *err) {
+    _cleanup_free_ char *temporary = str_format("%s.%d.tmp", path, (int)getpid());
+    if (!temporary)
+        return err_set(err, -ENOMEM, "no memory to write '%s'", path);
+    int r = write_and_rename(dir_fd, path, temporary, data, n, mode);
+    if (r < 0) {
+        (void)unlinkat(dir_fd, temporary, 0); /* it may not exist */
+        return err_set(err, r, "cannot write '%s': %s", path, strerror(-r));
+    }
+    return 0;
+}
