@@ -55,7 +55,7 @@ static int wrong_type(
 
 int json_get_int(const json_t *object, const char *path, const char *key, JsonNeed need,
         int64_t min, int64_t max, int64_t *ret, Err *err) {
-    const json_t *j;
+    const json_t *j = NULL;
     int r = find(object, path, key, need, &j, err);
     if (r <= 0)
         return r;
@@ -71,7 +71,7 @@ int json_get_int(const json_t *object, const char *path, const char *key, JsonNe
 
 int json_get_real(const json_t *object, const char *path, const char *key, JsonNeed need,
         double *ret, Err *err) {
-    const json_t *j;
+    const json_t *j = NULL;
     int r = find(object, path, key, need, &j, err);
     if (r <= 0)
         return r;
@@ -83,7 +83,7 @@ int json_get_real(const json_t *object, const char *path, const char *key, JsonN
 
 int json_get_bool(const json_t *object, const char *path, const char *key, JsonNeed need, bool *ret,
         Err *err) {
-    const json_t *j;
+    const json_t *j = NULL;
     int r = find(object, path, key, need, &j, err);
     if (r <= 0)
         return r;
@@ -95,7 +95,7 @@ int json_get_bool(const json_t *object, const char *path, const char *key, JsonN
 
 int json_get_string(const json_t *object, const char *path, const char *key, JsonNeed need,
         const char **ret, Err *err) {
-    const json_t *j;
+    const json_t *j = NULL;
     int r = find(object, path, key, need, &j, err);
     if (r <= 0)
         return r;

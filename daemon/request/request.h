@@ -1,0 +1,68 @@
+/* request - what a client may ask for: one struct, its limits, its defaults.
+ *
+ * Plain data with one owner; request_done() frees what it owns. Parsing is in request-json.h. */
+#ifndef PREHEAT_REQUEST_REQUEST_H
+#define PREHEAT_REQUEST_REQUEST_H
+
+#include "base/err.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+typedef enum Scheduler { SCHEDULER_UNIPC, SCHEDULER_EULER, N_SCHEDULERS } Scheduler;
+typedef enum Priority { PRIORITY_INTERACTIVE, PRIORITY_BATCH, N_PRIORITIES } Priority;
+
+typedef struct Request {
+    char *model;           /* NULL: the configured one */
+    char *prompt;          /* UTF-8, not empty */
+    char *negative_prompt; /* UTF-8, may be empty; never NULL once validated */
+    void *image;           /* first frame as the client sent it (PNG, JPEG, WebP), or NULL */
+    size_t image_bytes;
+    int64_t width, height; /* pixels */
+    int64_t num_frames;    /* 4 n + 1 */
+    double fps;
+    int64_t steps;
+    double guidance_scale; /* <= 1: no unconditional pass */
+    double flow_shift;
+    Scheduler scheduler;
+    uint64_t seed; /* < 2^63 */
+    int64_t n;     /* videos, each with seed + i */
+    Priority priority;
+    bool has_seed; /* false: the server draws one */
+} Request;
+
+/* What requests are held against; from the configuration and the model. */
+typedef struct RequestLimits {
+    int64_t max_prompt_chars;
+    int64_t max_image_bytes;
+    int64_t max_width, max_height, max_pixels; /* max_pixels: width * height */
+    int64_t size_multiple;                     /* 32 for Wan2.2-TI2V-5B: VAE stride times patch */
+    int64_t max_frames;
+    int64_t max_steps;
+    double max_guidance_scale;
+    double max_fps;
+    int64_t max_n;
+} RequestLimits;
+
+/* request_init - the defaults of a model; strings are NULL. */
+typedef struct RequestDefaults {
+    int64_t width, height, num_frames, steps;
+    double fps, guidance_scale, flow_shift;
+    Scheduler scheduler;
+    const char *negative_prompt; /* borrowed */
+} RequestDefaults;
+void request_init(Request *r, const RequestDefaults *defaults);
+void request_done(Request *r);
+
+/* request_validate - holds the request against the limits.
+ *
+ * Returns 0; -EINVAL. *ret_param names the offending field as the API calls it (static text), the
+ * sentence says what was found and what is allowed. */
+int request_validate(
+        const Request *r, const RequestLimits *limits, const char **ret_param, Err *err);
+
+const char *scheduler_name(Scheduler s);
+int scheduler_parse(const char *name, Scheduler *ret); /* 0 or -EINVAL */
+
+#endif
