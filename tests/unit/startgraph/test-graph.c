@@ -1,0 +1,294 @@
+#include "test.h"
+
+#include "base/clock.h"
+#include "base/str.h"
+#include "startgraph/graph.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <semaphore.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <string.h>
+
+/* What the steps of a case share: a trace of what happened, one letter an event, in order. */
+typedef struct World {
+    pthread_mutex_t lock;
+    char trace[64];
+    atomic_int calls, changes;
+    sem_t go;
+} World;
+
+static void note(World *w, char letter) {
+    (void)pthread_mutex_lock(&w->lock);
+    size_t n = strlen(w->trace);
+    assert_true(n + 1 < sizeof(w->trace));
+    w->trace[n] = letter;
+    (void)pthread_mutex_unlock(&w->lock);
+}
+
+#define STEP_FUNCS(letter)                                                                         \
+    static int do_##letter(void *context, const StepCall *call, Err *err) {                        \
+        note(context, #letter[0]);                                                                 \
+        return 0;                                                                                  \
+    }                                                                                              \
+    static void undo_##letter(void *context) {                                                     \
+        note(context, (char)(#letter[0] - 32));                                                    \
+    }
+STEP_FUNCS(a)
+STEP_FUNCS(b)
+STEP_FUNCS(c)
+
+static int do_fail(void *context, const StepCall *call, Err *err) {
+    World *w = context;
+    atomic_fetch_add(&w->calls, 1);
+    note(w, 'x');
+    return err_set(err, -EIO, "broken on purpose");
+}
+
+static int do_fail_twice(void *context, const StepCall *call, Err *err) {
+    World *w = context;
+    if (atomic_fetch_add(&w->calls, 1) < 2)
+        return err_set(err, -EAGAIN, "not yet");
+    return 0;
+}
+
+static int do_wait_until_late(void *context, const StepCall *call, Err *err) {
+    World *w = context;
+    (void)sem_wait(&w->go);
+    note(w, step_is_late(call) ? 'l' : 'p');
+    return 0;
+}
+
+static void undo_late(void *context) {
+    note(context, 'L');
+}
+
+static void count_change(void *context) {
+    World *w = context;
+    atomic_fetch_add(&w->changes, 1);
+}
+
+static void world_init(World *w) {
+    memset(w, 0, sizeof(*w));
+    (void)pthread_mutex_init(&w->lock, NULL);
+    (void)sem_init(&w->go, 0, 0);
+}
+
+static Graph *start(World *w, const Step *steps, size_t n) {
+    world_init(w);
+    Err err = {0};
+    Graph *g;
+    int r = graph_start(&(GraphOptions){.steps = steps,
+                                .n_steps = n,
+                                .context = w,
+                                .on_change = count_change,
+                                .change_context = w},
+            &g, &err);
+    if (r < 0)
+        fail_msg("%s", err_text(&err));
+    return g;
+}
+
+#define START(w, steps) start((w), (steps), sizeof(steps) / sizeof((steps)[0]))
+
+static void steps_run_after_what_they_need(void **state) {
+    const Step steps[] = {
+            {.name = "c", .needs = {"a", "b"}, .run = do_c},
+            {.name = "b", .needs = {"a"}, .run = do_b},
+            {.name = "a", .run = do_a},
+    };
+    World w;
+    Graph *g = START(&w, steps);
+    GraphState s;
+    assert_int_equal(graph_wait(g, USEC_INFINITY, &s, NULL), 0);
+    assert_int_equal(s, GRAPH_DONE);
+    assert_string_equal(w.trace, "abc");
+
+    StepReport reports[3];
+    graph_report(g, reports);
+    assert_int_equal(reports[0].outcome, STEP_DONE);
+    assert_int_equal(reports[0].last_need, 1);
+    assert_int_equal(reports[1].last_need, 2);
+    assert_int_equal(reports[2].last_need, -1);
+    assert_true(reports[0].start_usec >= reports[1].end_usec);
+    assert_null(graph_free(g));
+    assert_int_equal(w.changes, 3);
+}
+
+static void independent_steps_run_at_once(void **state) {
+    const Step steps[] = {
+            {.name = "waits", .run = do_wait_until_late},
+            {.name = "a", .run = do_a},
+    };
+    World w;
+    Graph *g = START(&w, steps);
+    while (atomic_load(&w.changes) == 0) /* "a" ends although "waits" has not */
+        (void)sched_yield();
+    (void)sem_post(&w.go);
+    GraphState s;
+    assert_int_equal(graph_wait(g, USEC_INFINITY, &s, NULL), 0);
+    assert_string_equal(w.trace, "ap");
+    graph_free(g);
+}
+
+static void critical_failure_rolls_back_in_reverse(void **state) {
+    const Step steps[] = {
+            {.name = "a", .run = do_a, .undo = undo_a},
+            {.name = "b", .needs = {"a"}, .run = do_b, .undo = undo_b},
+            {.name = "bad", .needs = {"b"}, .run = do_fail},
+            {.name = "c", .needs = {"bad"}, .run = do_c, .undo = undo_c},
+    };
+    World w;
+    Graph *g = START(&w, steps);
+    GraphState s;
+    Err err = {0};
+    assert_int_equal(graph_wait(g, USEC_INFINITY, &s, &err), -EIO);
+    assert_int_equal(s, GRAPH_ROLLED_BACK);
+    assert_string_equal(err_text(&err), "step 'bad': broken on purpose");
+    assert_string_equal(w.trace, "abxBA");
+    StepReport reports[4];
+    graph_report(g, reports);
+    assert_int_equal(reports[0].outcome, STEP_UNDONE);
+    assert_int_equal(reports[2].outcome, STEP_FAILED);
+    assert_int_equal(reports[3].outcome, STEP_SKIPPED);
+    graph_free(g);
+}
+
+static void other_failures_skip_or_go_on(void **state) {
+    const Step steps[] = {
+            {.name = "skips", .run = do_fail, .on_failure = STEP_SKIP_DEPENDENTS},
+            {.name = "a", .needs = {"skips"}, .run = do_a, .on_failure = STEP_SKIP_DEPENDENTS},
+            {.name = "goes on", .needs = {"skips"}, .run = do_fail, .on_failure = STEP_GO_ON},
+            {.name = "b", .needs = {"goes on"}, .run = do_b},
+    };
+    World w;
+    Graph *g = START(&w, steps);
+    GraphState s;
+    assert_int_equal(graph_wait(g, USEC_INFINITY, &s, NULL), 0);
+    assert_int_equal(s, GRAPH_DONE);
+    assert_string_equal(w.trace, "xb");
+    StepReport reports[4];
+    graph_report(g, reports);
+    assert_int_equal(reports[1].outcome, STEP_SKIPPED);
+    assert_string_equal(err_text(&reports[1].err), "it needs 'skips', which is failed");
+    assert_int_equal(reports[2].outcome, STEP_SKIPPED);
+    graph_free(g);
+}
+
+static void a_skipped_critical_step_is_a_failure(void **state) {
+    const Step steps[] = {
+            {.name = "skips", .run = do_fail, .on_failure = STEP_SKIP_DEPENDENTS},
+            {.name = "a", .needs = {"skips"}, .run = do_a},
+    };
+    World w;
+    Graph *g = START(&w, steps);
+    GraphState s;
+    Err err = {0};
+    assert_int_equal(graph_wait(g, USEC_INFINITY, &s, &err), -ECANCELED);
+    assert_string_equal(err_text(&err), "step 'a': it needs 'skips', which is failed");
+    graph_free(g);
+}
+
+static void retries_and_fallback(void **state) {
+    const Step steps[] = {
+            {.name = "again", .run = do_fail_twice, .retries = 2, .backoff_usec = 1000},
+            {.name = "other way",
+                    .needs = {"again"},
+                    .run = do_fail,
+                    .fallback = do_b,
+                    .retries = 1},
+    };
+    World w;
+    Graph *g = START(&w, steps);
+    GraphState s;
+    assert_int_equal(graph_wait(g, USEC_INFINITY, &s, NULL), 0);
+    StepReport reports[2];
+    graph_report(g, reports);
+    assert_int_equal(reports[0].outcome, STEP_DONE);
+    assert_int_equal(reports[0].tries, 3);
+    assert_string_equal(err_text(&reports[0].err), "not yet");
+    assert_true(reports[0].end_usec - reports[0].start_usec >= 3000); /* 1 ms, then 2 ms */
+    assert_int_equal(reports[1].outcome, STEP_FELL_BACK);
+    assert_int_equal(reports[1].tries, 2);
+    assert_string_equal(w.trace, "xxb");
+    graph_free(g);
+}
+
+static void a_late_try_is_given_up_and_undone(void **state) {
+    const Step steps[] = {
+            {.name = "slow",
+                    .run = do_wait_until_late,
+                    .undo = undo_late,
+                    .timeout_usec = 2000,
+                    .on_failure = STEP_GO_ON},
+            {.name = "a", .needs = {"slow"}, .run = do_a},
+    };
+    World w;
+    Graph *g = START(&w, steps);
+    GraphState s;
+    assert_int_equal(graph_wait(g, USEC_INFINITY, &s, NULL), 0);
+    assert_string_equal(w.trace, "a");
+    StepReport reports[2];
+    graph_report(g, reports);
+    assert_int_equal(reports[0].outcome, STEP_TIMED_OUT);
+    assert_string_equal(err_text(&reports[0].err), "no result within 0.002 s");
+    (void)sem_post(&w.go);
+    graph_free(g);
+    assert_string_equal(w.trace, "alL");
+}
+
+static void waiting_has_a_timeout(void **state) {
+    const Step steps[] = {{.name = "waits", .run = do_wait_until_late}};
+    World w;
+    Graph *g = START(&w, steps);
+    GraphState s;
+    assert_int_equal(graph_wait(g, 1000, &s, NULL), 0);
+    assert_int_equal(s, GRAPH_RUNNING);
+    (void)sem_post(&w.go);
+    graph_free(g);
+}
+
+static void bad_tables_are_refused(void **state) {
+    const struct {
+        Step steps[3];
+        size_t n;
+        const char *text;
+    } cases[] = {
+            {{{0}}, 0, "0 steps, there must be 1 to 32"},
+            {{{.name = "", .run = do_a}}, 1, "step 0 has no name"},
+            {{{.name = "a", .run = do_a}, {.name = "a", .run = do_a}}, 2,
+                    "two steps are named 'a'"},
+            {{{.name = "a", .needs = {"z"}, .run = do_a}}, 1,
+                    "step 'a' needs 'z', which is no step"},
+            {{{.name = "a", .needs = {"a"}, .run = do_a}}, 1, "steps form a cycle: a -> a"},
+            {{{.name = "a", .needs = {"b"}, .run = do_a},
+                     {.name = "b", .needs = {"c"}, .run = do_b},
+                     {.name = "c", .needs = {"b"}, .run = do_c}},
+                    3, "steps form a cycle: b -> c -> b"},
+    };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        Err err = {0};
+        Graph *g = NULL;
+        int r = graph_start(
+                &(GraphOptions){.steps = cases[i].steps, .n_steps = cases[i].n}, &g, &err);
+        assert_int_equal(r, -EINVAL);
+        assert_string_equal(err_text(&err), cases[i].text);
+        assert_null(g);
+    }
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+            cmocka_unit_test(steps_run_after_what_they_need),
+            cmocka_unit_test(independent_steps_run_at_once),
+            cmocka_unit_test(critical_failure_rolls_back_in_reverse),
+            cmocka_unit_test(other_failures_skip_or_go_on),
+            cmocka_unit_test(a_skipped_critical_step_is_a_failure),
+            cmocka_unit_test(retries_and_fallback),
+            cmocka_unit_test(a_late_try_is_given_up_and_undone),
+            cmocka_unit_test(waiting_has_a_timeout),
+            cmocka_unit_test(bad_tables_are_refused),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
