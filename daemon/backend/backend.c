@@ -75,6 +75,8 @@ View weight_import(Stream *s, WeightKind kind, View host, void *storage) {
     if (!stream_is_live(s)) {
         View v = host;
         v.data = storage ? storage : host.data;
+        if (kind == WEIGHT_VECTOR)
+            v = view_make(v.data, DTYPE_F32, v.rank, v.dim);
         return v;
     }
     return s->backend->ops->weight_import(s, kind, host, storage);

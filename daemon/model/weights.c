@@ -1,0 +1,343 @@
+#include "model/weights.h"
+
+#include "base/cleanup.h"
+#include "base/half.h"
+#include "base/size.h"
+#include "base/str.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+
+enum { WEIGHT_ALIGNMENT = 256, MAX_NAME = 200 };
+
+/* One bound tensor, or part of one. */
+typedef struct Binding {
+    char *name; /* in the checkpoint */
+    View *slot; /* where model code reads it; borrowed from the bound object */
+    WeightKind kind;
+    View host; /* bytes in the checkpoint, extents as model code wants them */
+} Binding;
+
+struct WeightGroup {
+    Weights *weights; /* whose it is */
+    char *name;
+    Binding *bindings;
+    size_t n_bindings, room;
+    Memory *memory; /* what the device keeps of it, NULL when nothing is needed */
+    Event *ready;   /* recorded after the imports; NULL while the group is not loaded */
+};
+
+struct Weights {
+    Checkpoint *checkpoint; /* borrowed */
+    const char *part;       /* static text of the caller */
+    WeightGroup **groups;
+    size_t n_groups, room;
+};
+
+int weights_new(Checkpoint *c, const char *part, Weights **ret, Err *err) {
+    Weights *w = calloc(1, sizeof(*w));
+    if (!w)
+        return err_set(err, -ENOMEM, "no memory for the weights of '%s'", part);
+    w->checkpoint = c;
+    w->part = part;
+    *ret = w;
+    return 0;
+}
+
+static WeightGroup *group_free(WeightGroup *g) {
+    if (!g)
+        return NULL;
+    weights_drop_group(g);
+    for (size_t i = 0; i < g->n_bindings; i++)
+        free(g->bindings[i].name);
+    free(g->bindings);
+    free(g->name);
+    free(g);
+    return NULL;
+}
+DEFINE_CLEANUP(WeightGroup, group_free)
+
+Weights *weights_free(Weights *w) {
+    if (!w)
+        return NULL;
+    for (size_t i = 0; i < w->n_groups; i++)
+        group_free(w->groups[i]);
+    free(w->groups);
+    free(w);
+    return NULL;
+}
+
+int weights_add_group(Weights *w, const char *name, WeightGroup **ret, Err *err) {
+    if (w->n_groups == w->room) {
+        size_t room = w->room ? 2 * w->room : 16;
+        WeightGroup **groups = reallocarray(w->groups, room, sizeof(*groups));
+        if (!groups)
+            return err_set(err, -ENOMEM, "no memory for weights '%s'", name);
+        w->groups = groups;
+        w->room = room;
+    }
+    _cleanup_(group_freep) WeightGroup *g = calloc(1, sizeof(*g));
+    if (!g || !(g->name = strdup(name)))
+        return err_set(err, -ENOMEM, "no memory for weights '%s'", name);
+    g->weights = w;
+    w->groups[w->n_groups++] = *ret = TAKE_PTR(g);
+    return 0;
+}
+
+static void wanted_dims(const WeightSpec *spec, const void *dims, int64_t dim[]) {
+    for (int i = 0; i < spec->rank; i++)
+        dim[i] = spec->dim[i] < 0 ? -(int64_t)spec->dim[i]
+                                  : *(const int64_t *)((const char *)dims + spec->dim[i]);
+}
+
+static int check_tensor(const Weights *w, const WeightSpec *spec, const char *name, View found,
+        const int64_t wanted[], Err *err) {
+    if (found.dtype != DTYPE_F32 && found.dtype != DTYPE_BF16 && found.dtype != DTYPE_F16)
+        return err_set(err, -EBADMSG, "%s: tensor '%s' has dtype %s, it must be F32, BF16 or F16",
+                w->part, name, dtype_name(found.dtype));
+    bool same = found.rank == spec->rank;
+    for (int i = 0; same && i < spec->rank; i++)
+        same = found.dim[i] == wanted[i];
+    char a[VIEW_TEXT_SIZE], b[VIEW_TEXT_SIZE];
+    if (!same)
+        return err_set(err, -EBADMSG, "%s: tensor '%s' is %s, the configuration wants %s", w->part,
+                name, view_shape_text(found.rank, found.dim, a),
+                view_shape_text(spec->rank, wanted, b));
+    return 0;
+}
+
+/* The tensor as model code sees it: one part of the first axis, in the kind's own extents. */
+static View shape_for_use(const WeightSpec *spec, View v) {
+    if (spec->n_parts > 0) {
+        assert(v.dim[0] % spec->n_parts == 0);
+        int64_t n = v.dim[0] / spec->n_parts;
+        v = view_rows(v, spec->part * n, n);
+    }
+    if (spec->kind == WEIGHT_MATRIX) {
+        int64_t rows = v.dim[0];
+        return view_reshape(v, rows, view_count(v) / rows);
+    }
+    if (spec->kind == WEIGHT_VECTOR) {
+        int64_t dim[VIEW_MAX_RANK];
+        int rank = 0;
+        for (int i = 0; i < v.rank; i++)
+            if (v.dim[i] != 1)
+                dim[rank++] = v.dim[i];
+        if (rank == 0)
+            dim[rank++] = 1;
+        return view_reshape_to(v, rank, dim);
+    }
+    return v;
+}
+
+/* Planning streams and checks see the shape with the dtype that an import will give. */
+static View shape_before_load(const Binding *b) {
+    View v = b->host;
+    if (b->kind == WEIGHT_VECTOR)
+        v = view_make(v.data, DTYPE_F32, v.rank, v.dim);
+    return v;
+}
+
+static int add_binding(WeightGroup *g, const Binding *b, Err *err) {
+    if (g->n_bindings == g->room) {
+        size_t room = g->room ? 2 * g->room : 32;
+        Binding *bindings = reallocarray(g->bindings, room, sizeof(*bindings));
+        if (!bindings)
+            return err_set(err, -ENOMEM, "no memory for weights '%s'", g->name);
+        g->bindings = bindings;
+        g->room = room;
+    }
+    g->bindings[g->n_bindings] = *b;
+    g->bindings[g->n_bindings].name = strdup(b->name);
+    if (!g->bindings[g->n_bindings].name)
+        return err_set(err, -ENOMEM, "no memory for weights '%s'", g->name);
+    g->n_bindings++;
+    *b->slot = shape_before_load(b);
+    return 0;
+}
+
+/* By its name, or by its other one; an error names the first. */
+static int find_tensor(const Weights *w, const WeightSpec *spec, const char *prefix, char *name,
+        View *ret, Err *err) {
+    int n = snprintf(name, MAX_NAME, "%s%s", prefix, spec->name);
+    assert(n > 0 && n < MAX_NAME);
+    int r = checkpoint_find(w->checkpoint, w->part, name, ret, err);
+    if (r != -ENOENT || !spec->alias)
+        return r;
+    char alias[MAX_NAME];
+    n = snprintf(alias, sizeof(alias), "%s%s", prefix, spec->alias);
+    assert(n > 0 && n < MAX_NAME);
+    if (checkpoint_find(w->checkpoint, w->part, alias, ret, NULL) < 0)
+        return r;
+    err_clear(err);
+    (void)memcpy(name, alias, sizeof(alias));
+    return 0;
+}
+
+int weights_bind(WeightGroup *g, const WeightSpec spec[], size_t n_specs, const char *prefix,
+        void *object, const void *dims, Err *err) {
+    assert(!g->ready);
+    for (size_t i = 0; i < n_specs; i++) {
+        char name[MAX_NAME];
+        int64_t wanted[VIEW_MAX_RANK];
+        View found;
+        int r = find_tensor(g->weights, &spec[i], prefix, name, &found, err);
+        if (r < 0)
+            return r;
+        wanted_dims(&spec[i], dims, wanted);
+        r = check_tensor(g->weights, &spec[i], name, found, wanted, err);
+        if (r < 0)
+            return r;
+        r = add_binding(g,
+                &(Binding){
+                        .name = name,
+                        .slot = (View *)((char *)object + spec[i].offset),
+                        .kind = spec[i].kind,
+                        .host = shape_for_use(&spec[i], found),
+                },
+                err);
+        if (r < 0)
+            return r;
+    }
+    return 0;
+}
+
+static uint64_t binding_bytes(const Binding *b, Backend *backend) {
+    return size_align(weight_bytes(backend, b->kind, b->host), WEIGHT_ALIGNMENT);
+}
+
+static uint64_t group_bytes(const WeightGroup *g, Backend *backend) {
+    uint64_t bytes = 0;
+    for (size_t i = 0; i < g->n_bindings; i++)
+        bytes += binding_bytes(&g->bindings[i], backend);
+    return bytes;
+}
+
+uint64_t weights_bytes(const Weights *w, Backend *b) {
+    uint64_t bytes = 0;
+    for (size_t i = 0; i < w->n_groups; i++)
+        bytes += group_bytes(w->groups[i], b);
+    return bytes;
+}
+
+static int wait_for_bytes(const WeightGroup *g, uint64_t timeout_usec, Err *err) {
+    for (size_t i = 0; i < g->n_bindings; i++) {
+        int r = checkpoint_wait(g->weights->checkpoint, g->bindings[i].host, timeout_usec, err);
+        if (r < 0)
+            return r;
+        if (r == CHECKPOINT_TIMEOUT)
+            return err_set(err, -ETIMEDOUT,
+                    "tensor '%s' did not arrive in memory within %" PRIu64 " s",
+                    g->bindings[i].name, timeout_usec / 1000000);
+    }
+    return 0;
+}
+
+int weights_load_group(WeightGroup *g, Stream *s, uint64_t timeout_usec, Err *err) {
+    if (g->ready)
+        return 0;
+    int r = wait_for_bytes(g, timeout_usec, err);
+    if (r < 0)
+        return err_prefix(err, r, "%s", g->weights->part);
+
+    Backend *backend = stream_backend(s);
+    uint64_t bytes = group_bytes(g, backend);
+    Event *ready;
+    r = event_new(backend, &ready, err);
+    if (r == 0 && bytes > 0) {
+        r = memory_new(backend, bytes, &g->memory, err);
+        if (r < 0)
+            event_free(ready);
+    }
+    if (r < 0)
+        return err_prefix(err, r, "weights '%s' of %s", g->name, g->weights->part);
+
+    char *storage = bytes > 0 ? memory_data(g->memory) : NULL;
+    for (size_t i = 0; i < g->n_bindings; i++) {
+        const Binding *b = &g->bindings[i];
+        uint64_t size = binding_bytes(b, backend);
+        *b->slot = weight_import(s, b->kind, b->host, size > 0 ? storage : NULL);
+        storage += size;
+    }
+    stream_record(s, ready);
+    g->ready = ready;
+    return 0;
+}
+
+int weights_load(Weights *w, Stream *s, uint64_t timeout_usec, Err *err) {
+    for (size_t i = 0; i < w->n_groups; i++) {
+        int r = weights_load_group(w->groups[i], s, timeout_usec, err);
+        if (r < 0)
+            return r;
+    }
+    return 0;
+}
+
+void weights_drop_group(WeightGroup *g) {
+    if (!g->ready)
+        return;
+    g->ready = event_free(g->ready);
+    g->memory = memory_free(g->memory);
+    for (size_t i = 0; i < g->n_bindings; i++)
+        *g->bindings[i].slot = shape_before_load(&g->bindings[i]);
+}
+
+void weights_need(WeightGroup *g, Stream *s) {
+    if (stream_is_planning(s))
+        return;
+    if (!g->ready)
+        stream_fail(s, -ENODATA, "weights '%s' of %s are not loaded", g->name, g->weights->part);
+    else
+        stream_wait(s, g->ready);
+}
+
+size_t weights_n_groups(const Weights *w) {
+    return w->n_groups;
+}
+
+WeightGroup *weights_group_at(const Weights *w, size_t i) {
+    assert(i < w->n_groups);
+    return w->groups[i];
+}
+
+const char *weights_group_name(const WeightGroup *g) {
+    return g->name;
+}
+
+/* The first element that is NaN or infinite, or -1. */
+static int64_t first_nonfinite(View v) {
+    const uint32_t *f32 = v.data;
+    const uint16_t *half = v.data;
+    uint16_t exponent = v.dtype == DTYPE_BF16 ? 0x7f80 : 0x7c00;
+    int64_t n = view_count(v);
+    for (int64_t i = 0; i < n; i++)
+        if (v.dtype == DTYPE_F32 ? (f32[i] & 0x7f800000) == 0x7f800000
+                                 : (half[i] & exponent) == exponent)
+            return i;
+    return -1;
+}
+
+int weights_find_nonfinite(const Weights *w, Err *err) {
+    for (size_t i = 0; i < w->n_groups; i++) {
+        const WeightGroup *g = w->groups[i];
+        for (size_t k = 0; k < g->n_bindings; k++) {
+            int64_t at = first_nonfinite(g->bindings[k].host);
+            if (at >= 0)
+                return err_set(err, -EDOM,
+                        "%s: tensor '%s' has a NaN or an infinity at element %" PRId64
+                        ", all must be finite",
+                        w->part, g->bindings[k].name, at);
+        }
+    }
+    return 0;
+}
+
+bool weights_is_bound(const Weights *w, const char *name) {
+    for (size_t i = 0; i < w->n_groups; i++)
+        for (size_t k = 0; k < w->groups[i]->n_bindings; k++)
+            if (str_eq(w->groups[i]->bindings[k].name, name))
+                return true;
+    return false;
+}

@@ -1,0 +1,83 @@
+/* weights - a part's tensors: held against the architecture, grouped by layer, brought to the
+ * device.
+ *
+ * A table says which tensors an object (a block, a layer) has; binding checks each tensor's name,
+ * dtype and shape in the checkpoint and gives the object's views their shapes, which is all that a
+ * planning stream needs and all that checking a checkpoint needs: no backend is involved. Loading a
+ * group imports its tensors into one piece of device memory. Model code calls weights_need() before
+ * it uses a group; where the group's bytes come from, and when, is decided behind that call.
+ *
+ * Belongs to the worker thread. The checkpoint and the bound objects must outlive the Weights. */
+#ifndef PREHEAT_MODEL_WEIGHTS_H
+#define PREHEAT_MODEL_WEIGHTS_H
+
+#include "backend/stream.h"
+#include "base/buf.h"
+#include "store/checkpoint.h"
+
+#include <stddef.h>
+
+typedef struct Weights Weights;
+typedef struct WeightGroup WeightGroup;
+
+/* One tensor of an object. Its view gets the stored extents, except that a WEIGHT_MATRIX keeps its
+ * first axis and flattens the others, and a WEIGHT_VECTOR drops axes of one. */
+typedef struct WeightSpec {
+    const char *name; /* after the object's prefix */
+    size_t offset;    /* of the View in the object */
+    WeightKind kind;
+    int rank;                   /* as stored */
+    int32_t dim[VIEW_MAX_RANK]; /* as stored, WEIGHT_DIM or WEIGHT_FIXED */
+    int part, n_parts;          /* part of n_parts equal ones of the first axis; 0, 0: all of it */
+    const char *alias;          /* another name under which the tensor may be found, or NULL */
+} WeightSpec;
+
+/* An extent: an int64_t member of the dims struct given to weights_bind(), or a number. */
+#define WEIGHT_DIM(type, member) ((int32_t)offsetof(type, member))
+#define WEIGHT_FIXED(n) (-(int32_t)(n))
+
+/* weights_new - part is "text_encoder", "transformer" or "vae". */
+int weights_new(Checkpoint *c, const char *part, Weights **ret, Err *err);
+Weights *weights_free(Weights *w);
+
+/* weights_add_group - an empty group, loaded after those before it; freed with w. */
+int weights_add_group(Weights *w, const char *name, WeightGroup **ret, Err *err);
+
+/* weights_bind - finds and checks the table's tensors, shapes the object's views, notes them for
+ * loading.
+ *
+ * Returns 0; -ENOENT (no such tensor); -EBADMSG (another dtype or shape), the sentence naming the
+ * tensor, what it is and what it must be; -ENOMEM. */
+int weights_bind(WeightGroup *g, const WeightSpec spec[], size_t n_specs, const char *prefix,
+        void *object, const void *dims, Err *err);
+
+/* weights_bytes - device memory that loading everything takes. */
+uint64_t weights_bytes(const Weights *w, Backend *b);
+
+/* weights_load - imports every group that is not loaded, in order; waits for bytes of a segment
+ * that is still being filled.
+ *
+ * The imports are in stream order: their failure is told by stream_finish(). Returns 0; -ENOMEM;
+ * -ETIMEDOUT when a group's bytes did not arrive within timeout_usec; errors of checkpoint_wait().
+ */
+int weights_load(Weights *w, Stream *s, uint64_t timeout_usec, Err *err);
+int weights_load_group(WeightGroup *g, Stream *s, uint64_t timeout_usec, Err *err);
+
+/* weights_drop_group - gives its device memory back; no stream may still be using it. */
+void weights_drop_group(WeightGroup *g);
+
+/* weights_need - later ops of s may use the group. Fails the stream when it was never loaded. */
+void weights_need(WeightGroup *g, Stream *s);
+
+size_t weights_n_groups(const Weights *w);
+WeightGroup *weights_group_at(const Weights *w, size_t i);
+const char *weights_group_name(const WeightGroup *g);
+
+/* weights_find_nonfinite - reads every bound tensor's bytes; -EDOM names the first with a NaN or an
+ * infinity and says where. */
+int weights_find_nonfinite(const Weights *w, Err *err);
+
+/* weights_is_bound - whether a tensor of the part is one that some table asked for. */
+bool weights_is_bound(const Weights *w, const char *name);
+
+#endif
