@@ -37,9 +37,9 @@ struct Event {
 struct Stream {
     Backend *backend;
     bool planning;
-    Memory *workspace; /* NULL when planning or empty */
-    size_t used, peak, size;
-    Err err; /* the first failure */
+    Memory *workspace;            /* NULL when planning or empty */
+    size_t used, top, peak, size; /* bytes in use at the start and at the end; most; all */
+    Err err;                      /* the first failure */
 };
 
 struct BackendOps {

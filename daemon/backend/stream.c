@@ -21,7 +21,7 @@ int stream_new(Backend *b, size_t workspace_bytes, Stream **ret, Err *err) {
             stream_free(s);
             return err_prefix(err, r, "workspace of %zu bytes", workspace_bytes);
         }
-        s->size = workspace_bytes;
+        s->size = workspace_bytes - workspace_bytes % STREAM_ALIGNMENT;
     }
     *ret = s;
     return 0;
@@ -32,7 +32,7 @@ int stream_new_planning(Backend *b, Stream **ret, Err *err) {
     if (r < 0)
         return r;
     (*ret)->planning = true;
-    (*ret)->size = SIZE_MAX / 2;
+    (*ret)->size = (size_t)1 << 48; /* more than any device has, aligned */
     return 0;
 }
 
@@ -53,18 +53,36 @@ bool stream_is_planning(const Stream *s) {
     return s->planning;
 }
 
-View stream_temp_of(Stream *s, DType dtype, int rank, const int64_t dim[]) {
-    char *base = s->planning ? planning_base : s->workspace ? s->workspace->data : NULL;
-    View v = view_make(planning_base, dtype, rank, dim);
-    size_t bytes = size_align(view_bytes(v), STREAM_ALIGNMENT);
-    if (bytes > s->size - s->used) {
+/* Counts the bytes of one more temporary at one end; false, with the stream failed, when the two
+ * ends would meet. */
+static bool workspace_take(Stream *s, size_t *end, size_t bytes) {
+    size_t left = s->size - s->used - s->top;
+    if (bytes > left) {
         stream_fail(s, -ENOMEM, "workspace of %zu bytes is too small: %zu in use, %zu wanted",
-                s->size, s->used, bytes);
-        return v;
+                s->size, s->used + s->top, bytes);
+        return false;
     }
-    v.data = base + s->used;
-    s->used += bytes;
-    s->peak = MAX(s->peak, s->used);
+    *end += bytes;
+    s->peak = MAX(s->peak, s->used + s->top);
+    return true;
+}
+
+static char *workspace_base(const Stream *s) {
+    return s->planning ? planning_base : s->workspace ? s->workspace->data : NULL;
+}
+
+View stream_temp_of(Stream *s, DType dtype, int rank, const int64_t dim[]) {
+    View v = view_make(planning_base, dtype, rank, dim);
+    size_t at = s->used;
+    if (workspace_take(s, &s->used, size_align(view_bytes(v), STREAM_ALIGNMENT)))
+        v.data = workspace_base(s) + at;
+    return v;
+}
+
+View stream_temp_top_of(Stream *s, DType dtype, int rank, const int64_t dim[]) {
+    View v = view_make(planning_base, dtype, rank, dim);
+    if (workspace_take(s, &s->top, size_align(view_bytes(v), STREAM_ALIGNMENT)))
+        v.data = workspace_base(s) + s->size - s->top;
     return v;
 }
 
@@ -75,6 +93,15 @@ size_t stream_mark(const Stream *s) {
 void stream_release(Stream *s, size_t mark) {
     assert(mark <= s->used);
     s->used = mark;
+}
+
+size_t stream_mark_top(const Stream *s) {
+    return s->top;
+}
+
+void stream_release_top(Stream *s, size_t mark) {
+    assert(mark <= s->top);
+    s->top = mark;
 }
 
 size_t stream_peak(const Stream *s) {

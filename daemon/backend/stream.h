@@ -28,6 +28,15 @@ View stream_temp_of(Stream *s, DType dtype, int rank, const int64_t dim[]);
 size_t stream_mark(const Stream *s);
 void stream_release(Stream *s, size_t mark);
 
+/* stream_temp_top - as stream_temp(), from the other end of the workspace, with marks of its own: a
+ * chain of layers that puts its results at alternate ends never holds more than two of them. */
+View stream_temp_top_of(Stream *s, DType dtype, int rank, const int64_t dim[]);
+#define stream_temp_top(s, dtype, ...)                                                             \
+    stream_temp_top_of((s), (dtype), (int)(sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t)),    \
+            (const int64_t[]){__VA_ARGS__})
+size_t stream_mark_top(const Stream *s);
+void stream_release_top(Stream *s, size_t mark);
+
 /* stream_peak - the most bytes of workspace that were in use at once. */
 size_t stream_peak(const Stream *s);
 
