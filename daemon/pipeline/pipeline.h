@@ -6,34 +6,11 @@
 #define PREHEAT_PIPELINE_PIPELINE_H
 
 #include "backend/backend.h"
+#include "request/progress.h"
 #include "request/request.h"
 #include "store/checkpoint.h"
 
-#include <stdatomic.h>
-
 typedef struct Pipeline Pipeline;
-
-typedef enum Phase {
-    PHASE_QUEUED,
-    PHASE_LOADING,
-    PHASE_ENCODING_TEXT,
-    PHASE_ENCODING_IMAGE,
-    PHASE_DENOISING,
-    PHASE_DECODING,
-    PHASE_DONE,
-    N_PHASES,
-} Phase;
-
-const char *phase_name(Phase p);
-
-/* Written by the worker, read by any thread; each field on its own, relaxed. */
-typedef struct Progress {
-    _Atomic int phase;         /* Phase */
-    _Atomic int step, n_steps; /* of the phase */
-    _Atomic int frames_decoded;
-    _Atomic bool cancelled;                /* set by others; the worker stops within a step */
-    _Atomic uint64_t phase_usec[N_PHASES]; /* time spent in each */
-} Progress;
 
 /* Where finished frames go: n frames of [height, width, 3] u8, in order. Returns 0 or negative
  * errno, which ends the run. */

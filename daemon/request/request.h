@@ -45,24 +45,38 @@ typedef struct RequestLimits {
     int64_t max_n;
 } RequestLimits;
 
-/* request_init - the defaults of a model; strings are NULL. */
+/* The defaults of a model. */
 typedef struct RequestDefaults {
     int64_t width, height, num_frames, steps;
     double fps, guidance_scale, flow_shift;
     Scheduler scheduler;
     const char *negative_prompt; /* borrowed */
 } RequestDefaults;
+
+/* What was wrong with a request, in the API's words; static text, param may be NULL. */
+typedef struct RequestFault {
+    const char *param; /* the field as the API calls it */
+    const char *code;  /* the kind of mistake, "invalid_value" */
+} RequestFault;
+
+/* request_init - r holds the defaults; the strings are NULL, negative_prompt too until the request
+ * is parsed. */
 void request_init(Request *r, const RequestDefaults *defaults);
 void request_done(Request *r);
 
 /* request_validate - holds the request against the limits.
  *
- * Returns 0; -EINVAL. *ret_param names the offending field as the API calls it (static text), the
- * sentence says what was found and what is allowed. */
-int request_validate(
-        const Request *r, const RequestLimits *limits, const char **ret_param, Err *err);
+ * Returns 0; -EINVAL; -EFBIG for an image over its limit. The sentence says what was found and what
+ * is allowed. */
+int request_validate(const Request *r, const RequestLimits *limits, RequestFault *fault, Err *err);
+
+/* request_copy - to is as from, with its own strings and image; to is overwritten.
+ * Returns 0; -ENOMEM, to is then empty. */
+int request_copy(Request *to, const Request *from);
 
 const char *scheduler_name(Scheduler s);
 int scheduler_parse(const char *name, Scheduler *ret); /* 0 or -EINVAL */
+const char *priority_name(Priority p);
+int priority_parse(const char *name, Priority *ret); /* 0 or -EINVAL */
 
 #endif
