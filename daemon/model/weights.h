@@ -36,6 +36,12 @@ typedef struct WeightSpec {
 #define WEIGHT_DIM(type, member) ((int32_t)offsetof(type, member))
 #define WEIGHT_FIXED(n) (-(int32_t)(n))
 
+/* {WEIGHT("norm.weight", Block, norm_w, WEIGHT_VECTOR, WEIGHT_DIM(Dims, width))}, the extents last;
+ * .part, .n_parts and .alias may follow. */
+#define WEIGHT(name_, type, member, kind_, ...)                                                    \
+    .name = (name_), .offset = offsetof(type, member), .kind = (kind_),                            \
+    .rank = (int)(sizeof((int32_t[]){__VA_ARGS__}) / sizeof(int32_t)), .dim = {__VA_ARGS__}
+
 /* weights_new - part is "text_encoder", "transformer" or "vae". */
 int weights_new(Checkpoint *c, const char *part, Weights **ret, Err *err);
 Weights *weights_free(Weights *w);
