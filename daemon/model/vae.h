@@ -1,0 +1,88 @@
+/* vae - latents to frames and frames to latents, by the causal video autoencoder of Wan 2.2.
+ *
+ * A video passes in chunks of whole latent frames. Between chunks, each convolution over time keeps
+ * the frames it will need again, so that chunks of any length give what one pass over the whole
+ * would give. The first frame of a video stands for itself, every other latent frame for stride_t
+ * frames. All memory is taken from the stream's workspace; a planning stream tells how much.
+ *
+ * Belongs to the worker thread. A Vae is only read once its weights are loaded; a VaeDecoder serves
+ * one video at a time. Source: diffusers autoencoder_kl_wan.py, AutoencoderKLWan. */
+#ifndef PREHEAT_MODEL_VAE_H
+#define PREHEAT_MODEL_VAE_H
+
+#include "backend/ops.h"
+#include "model/dims.h"
+#include "model/weights.h"
+
+typedef struct Vae Vae;
+
+/* vae_new - binds the tensors of w, whose part is "vae", as two groups, "encoder" and "decoder".
+ *
+ * Returns 0; -EINVAL when the widths of d do not divide as the shortcuts need; errors of
+ * weights_bind(). w and what it stands on must outlive the Vae. */
+int vae_new(Weights *w, const VaeDims *d, Vae **ret, Err *err);
+Vae *vae_free(Vae *v);
+
+/* vae_encoder_group, vae_decoder_group - to load or drop one half alone. */
+WeightGroup *vae_encoder_group(const Vae *v);
+WeightGroup *vae_decoder_group(const Vae *v);
+
+/* What latents are: as the DiT knows them, (z - mean) / std per channel, or as the network gives
+ * and takes them. */
+typedef enum VaeLatents { VAE_NORMALISED, VAE_RAW } VaeLatents;
+
+/* vae_latent_frames, vae_pixel_frames - T of F = 1 + stride_t (T - 1) and back. Frames beyond the
+ * last whole group make no latent frame. */
+int64_t vae_latent_frames(const VaeDims *d, int64_t n_frames);
+int64_t vae_pixel_frames(const VaeDims *d, int64_t n_latent);
+
+enum { VAE_MAX_RES = 17, VAE_MAX_SLOTS = 6 + VAE_MAX_LEVELS * (2 * VAE_MAX_RES + 1) };
+
+/* The last frames that went into one convolution over time. */
+typedef struct VaeSlot {
+    View frames; /* [1 or 2, h, w, c] act, filled from its end */
+    int n;       /* how many are filled */
+} VaeSlot;
+
+/* One video on its way through the decoder; in the caller's memory, fields are the decoder's. */
+typedef struct VaeDecoder {
+    const Vae *vae;
+    Stream *stream;
+    View z;              /* [T, h, w, latent] act */
+    int64_t chunk, done; /* latent frames: of a call, decoded so far */
+    int n_slots;
+    VaeSlot slot[VAE_MAX_SLOTS];
+} VaeDecoder;
+
+/* vae_decoder_begin - takes the latents of a video.
+ *
+ *   latents  [latent, T, h, w] F32 on the device, T >= 1; may be reused in stream order
+ *   chunk    latent frames decoded by one call, >= 1: more is faster and takes more memory
+ *
+ * The temporaries it takes stay until the caller releases the mark from before. */
+void vae_decoder_begin(
+        VaeDecoder *d, const Vae *v, Stream *s, View latents, VaeLatents kind, int64_t chunk);
+
+/* vae_decoder_next - frames that the next vae_decode_chunk() gives; 0 when the video is complete.
+ */
+int64_t vae_decoder_next(const VaeDecoder *d);
+
+/* vae_decode_chunk - the next frames, clamped to -1..1.
+ *
+ *   frames  [vae_decoder_next(), H, W, 3] on the device, F32, or U8 as op_vae_unpatchify() */
+void vae_decode_chunk(VaeDecoder *d, View frames);
+
+/* vae_encode - the posterior's mean for a clip or, with one frame, a picture.
+ *
+ *   latents  [latent, T, h, w] F32 on the device
+ *   clip     [F, H, W, 3] F32 in -1..1 on the device; H and W are multiples of stride_s, asserted
+ *   chunk    latent frames encoded at a time, >= 1 */
+void vae_encode(const Vae *v, Stream *s, View latents, View clip, VaeLatents kind, int64_t chunk);
+
+/* vae_encode_moments - mean and log-variance, [2 latent, T, h, w] F32, not normalised. */
+void vae_encode_moments(const Vae *v, Stream *s, View moments, View clip, int64_t chunk);
+
+/* vae_pixels_from_u8 - y = (x / 255 - 0.5) / 0.5 in f32, n values in host memory. */
+void vae_pixels_from_u8(float *y, const uint8_t *x, size_t n);
+
+#endif
