@@ -19,11 +19,15 @@ typedef struct Memory Memory;
 typedef struct Event Event;
 typedef struct Stream Stream;
 
+/* Instruction sets of the CPU backend's kernels. */
+typedef enum Isa { ISA_BEST, ISA_PORTABLE, ISA_AVX2, ISA_AVX512 } Isa;
+
 typedef struct BackendOptions {
     int n_threads;         /* CPU threads; 0: as many as the process may run on */
     int device;            /* device number where there are several */
     uint64_t memory_limit; /* bytes of device memory to stay under; 0: no limit but the device's */
     bool exact_f32;        /* f32 activations and products where the default is narrower */
+    Isa isa; /* for tests: these kernels and no others; -ENOTSUP where the CPU has them not */
 } BackendOptions;
 
 typedef struct BackendInfo {

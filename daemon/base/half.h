@@ -39,4 +39,24 @@ static inline float f16_to_f32(uint16_t h) {
     return f;
 }
 
+/* Round to nearest, ties to even; beyond 65504 infinite from 65520 on; a NaN stays a (quiet) NaN.
+ */
+static inline uint16_t f16_from_f32(float f) {
+    uint32_t bits;
+    memcpy(&bits, &f, sizeof(bits));
+    uint32_t sign = (bits >> 16) & 0x8000;
+    bits &= 0x7fffffff;
+    if (bits > 0x7f800000)
+        return (uint16_t)(sign | 0x7e00);
+    if (bits >= 0x477ff000)
+        return (uint16_t)(sign | 0x7c00);
+    if (bits >= 0x38800000) /* 2^-14: normal */
+        return (uint16_t)(sign | ((bits - 0x38000000 + 0xfff + ((bits >> 13) & 1)) >> 13));
+    float tiny; /* 0.5 has the unit of the smallest f16 in its last place: the add rounds */
+    memcpy(&tiny, &bits, sizeof(tiny));
+    tiny += 0.5f;
+    memcpy(&bits, &tiny, sizeof(bits));
+    return (uint16_t)(sign | (bits - 0x3f000000));
+}
+
 #endif

@@ -1,0 +1,45 @@
+#include "backend/cpu/cpu-impl.h"
+
+#include <string.h>
+
+void widen_row(const Kernels *k, float *y, const void *x, DType dtype, int64_t n) {
+    if (dtype == DTYPE_BF16)
+        k->widen_bf16(y, x, n);
+    else if (dtype == DTYPE_F16)
+        k->widen_f16(y, x, n);
+    else
+        memcpy(y, x, (size_t)n * sizeof(*y));
+}
+
+/* Weights in a file may lie at any address. */
+static bool is_f32_in_place(View v) {
+    return v.dtype == DTYPE_F32 && (uintptr_t)v.data % _Alignof(float) == 0;
+}
+
+size_t cpu_weight_bytes(Backend *b, WeightKind kind, View host) {
+    switch (kind) {
+    case WEIGHT_VECTOR:
+        return is_f32_in_place(host) ? 0 : (size_t)view_count(host) * sizeof(float);
+    case WEIGHT_CONV:
+        return conv_packed_floats(host) * sizeof(float);
+    case WEIGHT_MATRIX:
+    case WEIGHT_TABLE:
+        break;
+    }
+    return 0;
+}
+
+View cpu_weight_import(Stream *s, WeightKind kind, View host, void *storage) {
+    CpuBackend *b = cpu_of(s);
+    View w = host;
+    if (kind == WEIGHT_CONV) {
+        conv_pack(b, storage, host);
+    } else if (kind == WEIGHT_VECTOR && !is_f32_in_place(host)) {
+        widen_row(b->kernels, storage, host.data, host.dtype, view_count(host));
+    } else {
+        return w;
+    }
+    w.data = storage;
+    w.dtype = DTYPE_F32;
+    return w;
+}
