@@ -5,6 +5,7 @@
 #include "base/buf.h"
 #include "base/err.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -34,7 +35,7 @@ typedef struct Key {
 const Key *key_table(size_t *ret_n);
 
 /* key_find - NULL when there is no such key. section_known tells which of the two is unknown. */
-const Key *key_find(const char *section, const char *name, _Bool *ret_section_known);
+const Key *key_find(const char *section, const char *name, bool *ret_section_known);
 
 /* key_set - parses text and stores it at the key's place in base.
  *

@@ -54,7 +54,6 @@ typedef struct VaeHalf {
 
 struct Vae {
     VaeDims dims;
-    Weights *weights; /* owned */
     VaeHalf encoder, decoder;
 };
 
