@@ -19,7 +19,7 @@ typedef struct Memory Memory;
 typedef struct Event Event;
 typedef struct Stream Stream;
 
-/* Instruction sets of the CPU backend's kernels. */
+/* Instruction sets of the CPU backend's kernels; a GPU's kernels for any card are ISA_PORTABLE. */
 typedef enum Isa { ISA_BEST, ISA_PORTABLE, ISA_AVX2, ISA_AVX512 } Isa;
 
 typedef struct BackendOptions {
