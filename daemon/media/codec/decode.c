@@ -49,7 +49,8 @@ static int open_decoder(const Sniffed *s, AVCodecContext **ret, Err *err) {
     if (!c)
         return no_memory(s, err);
     c->thread_count = 1;
-    c->max_pixels = (int64_t)s->width * s->height;
+    /* libavcodec holds the buffer, padded to whole blocks, against this. */
+    c->max_pixels = ((int64_t)s->width + 128) * ((int64_t)s->height + 128);
     c->err_recognition = AV_EF_CRCCHECK | AV_EF_BITSTREAM | AV_EF_BUFFER | AV_EF_EXPLODE;
     int r = avcodec_open2(c, codec, NULL);
     if (r < 0)
@@ -106,17 +107,28 @@ static int convert_yuv(const AVFrame *f, uint8_t *rgb) {
     return r == f->height ? 0 : -ENOMEM;
 }
 
-/* Gray, palette and RGB of any depth: sample by sample, exact. line holds f->width samples. */
+/* Indices into 256 words of 0xAARRGGBB. */
+static void convert_palette(const AVFrame *f, uint8_t *rgb) {
+    uint32_t colours[256];
+    memcpy(colours, f->data[1], sizeof(colours));
+    for (int row = 0; row < f->height; row++) {
+        const uint8_t *indices = f->data[0] + (ptrdiff_t)row * f->linesize[0];
+        for (int i = 0; i < f->width; i++)
+            for (int c = 0; c < 3; c++)
+                *rgb++ = (uint8_t)(colours[indices[i]] >> (16 - 8 * c));
+    }
+}
+
+/* Gray and RGB of any depth: sample by sample, exact. line holds f->width samples. */
 static void convert_rgb(
         const AVFrame *f, const AVPixFmtDescriptor *format, uint16_t *line, uint8_t *rgb) {
-    bool palette = format->flags & AV_PIX_FMT_FLAG_PAL;
     for (int c = 0; c < 3; c++) {
-        int component = palette || format->nb_components >= 3 ? c : 0;
-        int depth = palette ? 8 : format->comp[component].depth;
+        int component = format->nb_components >= 3 ? c : 0;
+        int depth = format->comp[component].depth;
         int white = (1 << depth) - 1;
         for (int row = 0; row < f->height; row++) {
             av_read_image_line2(line, (const uint8_t **)f->data, f->linesize, format, 0, row,
-                    component, f->width, palette, sizeof(*line));
+                    component, f->width, 0, sizeof(*line));
             uint8_t *out = rgb + ((size_t)row * (size_t)f->width) * 3 + c;
             for (int i = 0; i < f->width; i++)
                 out[(size_t)i * 3] = depth >= 8 ? (uint8_t)(line[i] >> (depth - 8))
@@ -128,8 +140,11 @@ static void convert_rgb(
 static int convert_frame(const AVFrame *f, uint8_t *rgb) {
     const AVPixFmtDescriptor *format = av_pix_fmt_desc_get((enum AVPixelFormat)f->format);
     assert(format);
-    bool coloured = format->nb_components >= 3;
-    if (coloured && !(format->flags & (AV_PIX_FMT_FLAG_RGB | AV_PIX_FMT_FLAG_PAL)))
+    if (format->flags & AV_PIX_FMT_FLAG_PAL) {
+        convert_palette(f, rgb);
+        return 0;
+    }
+    if (format->nb_components >= 3 && !(format->flags & AV_PIX_FMT_FLAG_RGB))
         return convert_yuv(f, rgb);
     _cleanup_free_ uint16_t *line = malloc((size_t)f->width * sizeof(*line));
     if (!line)
