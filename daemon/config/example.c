@@ -1,4 +1,5 @@
-#include "base/macro.h"
+#include "config/example.h"
+
 #include "base/str.h"
 #include "config/keys.h"
 
@@ -37,7 +38,7 @@ static void print_key(Buf *out, const Key *k) {
     buf_printf(out, "#%s =%s%s\n", k->name, k->default_text[0] ? " " : "", k->default_text);
 }
 
-void key_example(Buf *out) {
+void example_print(Buf *out) {
     print_comment(out,
             "preheat's configuration. Every key is shown at its default. Write changes here or, "
             "better, into a file of your own in preheat.conf.d/, which is read after this one.");

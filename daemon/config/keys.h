@@ -48,8 +48,4 @@ void key_free(const Key *k, void *base);
 /* key_allowed - "a whole number from 1 to 64" and the like, appended. */
 void key_allowed(const Key *k, Buf *out);
 
-/* key_example - the whole preheat.conf, each key commented out at its default with its
- * explanation above it. */
-void key_example(Buf *out);
-
 #endif

@@ -4,6 +4,7 @@
 #include "base/io.h"
 #include "base/str.h"
 #include "config/config.h"
+#include "config/example.h"
 #include "config/keys.h"
 
 #include <errno.h>
@@ -119,7 +120,7 @@ static void choices_become_their_index(void **state) {
 /* The file in the tree is what the table says; "test-config-keys --print" writes a new one. */
 static void shipped_file_matches_table(void **state) {
     Buf example = {0};
-    key_example(&example);
+    example_print(&example);
     assert_false(buf_failed(&example));
     _cleanup_free_ char *shipped = NULL;
     size_t n;
@@ -133,7 +134,7 @@ static void shipped_file_matches_table(void **state) {
 int main(int argc, char **argv) {
     if (argc == 2 && str_eq(argv[1], "--print")) {
         Buf example = {0};
-        key_example(&example);
+        example_print(&example);
         int r = buf_failed(&example) ? -ENOMEM : io_write_all(1, example.data, example.size);
         buf_done(&example);
         return r < 0;
