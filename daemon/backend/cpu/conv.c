@@ -247,7 +247,7 @@ static void pack_blocks(void *context, int64_t begin, int64_t end, int worker) {
     for (int64_t o = begin * MMA_BLOCK; o < MIN(end * MMA_BLOCK, w.dim[0]); o++) {
         float *to = j->packed + o / MMA_BLOCK * n * MMA_BLOCK + o % MMA_BLOCK;
         for (int64_t c = 0; c < c_in; c++) {
-            widen_row(j->b->kernels, row,
+            cpu_widen_row(j->b->kernels, row,
                     (const char *)w.data + (size_t)(o * n + c * taps) * dtype_bytes(w.dtype),
                     w.dtype, taps);
             for (int64_t tap = 0; tap < taps; tap++)

@@ -41,8 +41,8 @@ static inline float *view_f32(View v) {
     return v.data;
 }
 
-/* widen_row - n elements of x, F32, BF16 or F16 of any alignment, to f32. */
-void widen_row(const Kernels *k, float *y, const void *x, DType dtype, int64_t n);
+/* cpu_widen_row - n elements of x, F32, BF16 or F16 of any alignment, to f32. */
+void cpu_widen_row(const Kernels *k, float *y, const void *x, DType dtype, int64_t n);
 
 /* conv_packed_floats - size of a packed weight: [c_out / MMA_BLOCK][kt kh][kw][c_in][MMA_BLOCK],
  * the last block filled up with zeros. */

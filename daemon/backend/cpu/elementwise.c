@@ -58,11 +58,11 @@ static void copy_rows(void *context, int64_t begin, int64_t end, int worker) {
         if (j->x.dtype == j->y.dtype) {
             memcpy(y, x, (size_t)n * x_size);
         } else if (j->y.dtype == DTYPE_F32) {
-            widen_row(j->b->kernels, (float *)y, x, j->x.dtype, n);
+            cpu_widen_row(j->b->kernels, (float *)y, x, j->x.dtype, n);
         } else {
             for (int64_t k = 0; k < n; k += RUN) {
                 int64_t length = MIN((int64_t)RUN, n - k);
-                widen_row(j->b->kernels, piece, x + (size_t)k * x_size, j->x.dtype, length);
+                cpu_widen_row(j->b->kernels, piece, x + (size_t)k * x_size, j->x.dtype, length);
                 narrow_row(y + (size_t)k * y_size, j->y.dtype, piece, length);
             }
         }
@@ -210,7 +210,7 @@ void cpu_gather_rows(Stream *s, View y, View table, const int32_t *ids) {
     const Kernels *k = cpu_of(s)->kernels;
     int64_t n = y.dim[1];
     for (int64_t i = 0; i < y.dim[0]; i++)
-        widen_row(k, view_f32(y) + i * n,
+        cpu_widen_row(k, view_f32(y) + i * n,
                 (const char *)table.data + (size_t)(ids[i] * n) * dtype_bytes(table.dtype),
                 table.dtype, n);
 }

@@ -34,8 +34,8 @@ static const float *weights_f32(const LinearJob *j, float *panel, int64_t col, i
         return (const float *)from;
     }
     for (int64_t i = 0; i < cols; i++)
-        widen_row(j->b->kernels, panel + i * depth, from + (size_t)(i * w.dim[1]) * size, w.dtype,
-                depth);
+        cpu_widen_row(j->b->kernels, panel + i * depth, from + (size_t)(i * w.dim[1]) * size,
+                w.dtype, depth);
     *ret_row = depth;
     return panel;
 }

@@ -2,7 +2,7 @@
 
 #include <string.h>
 
-void widen_row(const Kernels *k, float *y, const void *x, DType dtype, int64_t n) {
+void cpu_widen_row(const Kernels *k, float *y, const void *x, DType dtype, int64_t n) {
     if (dtype == DTYPE_BF16)
         k->widen_bf16(y, x, n);
     else if (dtype == DTYPE_F16)
@@ -35,7 +35,7 @@ View cpu_weight_import(Stream *s, WeightKind kind, View host, void *storage) {
     if (kind == WEIGHT_CONV) {
         conv_pack(b, storage, host);
     } else if (kind == WEIGHT_VECTOR && !is_f32_in_place(host)) {
-        widen_row(b->kernels, storage, host.data, host.dtype, view_count(host));
+        cpu_widen_row(b->kernels, storage, host.data, host.dtype, view_count(host));
     } else {
         return w;
     }
