@@ -52,7 +52,8 @@ int io_write_all(int fd, const void *data, size_t n) {
 
 int io_read_file(
         int dir_fd, const char *path, size_t limit, char **ret_data, size_t *ret_size, Err *err) {
-    _cleanup_close_ int fd = openat(dir_fd, path, O_RDONLY | O_CLOEXEC);
+    /* O_NONBLOCK: opening a pipe must not wait for its writer; regular files ignore it. */
+    _cleanup_close_ int fd = openat(dir_fd, path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (fd < 0)
         return err_set(err, -errno, "cannot open '%s': %s", path, strerror(errno));
     struct stat st;

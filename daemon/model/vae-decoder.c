@@ -88,7 +88,7 @@ static void slots_init(VaeDecoder *d, int n) {
 }
 
 /* Channels last, scaled back, through the 1x1x1 convolution, which is the same in every frame. */
-static View take_latents(const Vae *v, Stream *s, View latents, VaeLatents kind) {
+static View take_latents(Stream *s, const Vae *v, View latents, VaeLatents kind) {
     bool scaled = kind == VAE_NORMALISED;
     int64_t c = v->dims.latent, t = latents.dim[1], h = latents.dim[2], w = latents.dim[3];
     DType act = backend_info(stream_backend(s))->activation;
@@ -103,7 +103,7 @@ static View take_latents(const Vae *v, Stream *s, View latents, VaeLatents kind)
 }
 
 void vae_decoder_begin(
-        VaeDecoder *d, const Vae *v, Stream *s, View latents, VaeLatents kind, int64_t chunk) {
+        Stream *s, const Vae *v, VaeDecoder *d, View latents, VaeLatents kind, int64_t chunk) {
     assert(latents.rank == 4 && latents.dim[0] == v->dims.latent && latents.dim[1] >= 1);
     assert(chunk >= 1);
     weights_need(v->decoder.group, s);
@@ -111,7 +111,7 @@ void vae_decoder_begin(
     d->stream = s;
     d->chunk = chunk;
     d->done = 0;
-    d->z = take_latents(v, s, latents, kind);
+    d->z = take_latents(s, v, latents, kind);
     slots_init(d, chunk < latents.dim[1] ? 2 : 0);
 }
 

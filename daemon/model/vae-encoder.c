@@ -104,7 +104,7 @@ static void encode_chunk(VaeRun *r, const Vae *v, View y, View clip) {
 }
 
 /* Mean and log-variance of the clip as a temporary [T, h, w, 2 latent]. */
-static View encode(const Vae *v, Stream *s, View clip, int64_t chunk) {
+static View encode(Stream *s, const Vae *v, View clip, int64_t chunk) {
     const VaeDims *d = &v->dims;
     assert(clip.rank == 4 && clip.dim[0] >= 1 && chunk >= 1);
     assert(clip.dim[1] % d->stride_s == 0 && clip.dim[2] % d->stride_s == 0);
@@ -138,7 +138,7 @@ static View encode(const Vae *v, Stream *s, View clip, int64_t chunk) {
     return moments;
 }
 
-void vae_encode(const Vae *v, Stream *s, View latents, View clip, VaeLatents kind, int64_t chunk) {
+void vae_encode(Stream *s, const Vae *v, View latents, View clip, VaeLatents kind, int64_t chunk) {
     int64_t c = v->dims.latent;
     bool scaled = kind == VAE_NORMALISED;
     float a[VAE_MAX_LATENT], b[VAE_MAX_LATENT];
@@ -147,15 +147,15 @@ void vae_encode(const Vae *v, Stream *s, View latents, View clip, VaeLatents kin
         b[i] = -v->dims.mean[i] / v->dims.std[i];
     }
     size_t mark = stream_mark(s);
-    View scale, shift, moments = encode(v, s, clip, chunk);
+    View scale, shift, moments = encode(s, v, clip, chunk);
     vae_statistics(s, scaled ? a : NULL, scaled ? b : NULL, c, &scale, &shift);
     op_to_channels_first(s, latents, view_cols(moments, 0, c), scale, shift);
     stream_release(s, mark);
 }
 
-void vae_encode_moments(const Vae *v, Stream *s, View moments, View clip, int64_t chunk) {
+void vae_encode_moments(Stream *s, const Vae *v, View moments, View clip, int64_t chunk) {
     size_t mark = stream_mark(s);
-    View scale, shift, x = encode(v, s, clip, chunk);
+    View scale, shift, x = encode(s, v, clip, chunk);
     vae_statistics(s, NULL, NULL, 2 * v->dims.latent, &scale, &shift);
     op_to_channels_first(s, moments, x, scale, shift);
     stream_release(s, mark);

@@ -54,6 +54,7 @@ typedef struct VaeHalf {
 
 struct Vae {
     VaeDims dims;
+    Weights *weights; /* owned */
     VaeHalf encoder, decoder;
 };
 

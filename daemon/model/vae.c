@@ -199,7 +199,7 @@ static int decoder_bind(Vae *v, Err *err) {
 
 DEFINE_CLEANUP(Vae, vae_free)
 
-int vae_new(Weights *w, const VaeDims *d, Vae **ret, Err *err) {
+int vae_new(Checkpoint *c, const VaeDims *d, Vae **ret, Err *err) {
     if (d->n_res_blocks < 1 || d->n_res_blocks >= VAE_MAX_RES)
         return err_set(err, -EINVAL, "vae: %" PRId64 " residual blocks a level, wanted are 1 to %d",
                 d->n_res_blocks, VAE_MAX_RES - 1);
@@ -207,9 +207,11 @@ int vae_new(Weights *w, const VaeDims *d, Vae **ret, Err *err) {
     if (!v)
         return err_set(err, -ENOMEM, "no memory for the vae");
     v->dims = *d;
-    int r = weights_add_group(w, "encoder", &v->encoder.group, err);
+    int r = weights_new(c, "vae", &v->weights, err);
     if (r == 0)
-        r = weights_add_group(w, "decoder", &v->decoder.group, err);
+        r = weights_add_group(v->weights, "encoder", &v->encoder.group, err);
+    if (r == 0)
+        r = weights_add_group(v->weights, "decoder", &v->decoder.group, err);
     if (r == 0)
         r = encoder_bind(v, err);
     if (r == 0)
@@ -220,8 +222,15 @@ int vae_new(Weights *w, const VaeDims *d, Vae **ret, Err *err) {
 }
 
 Vae *vae_free(Vae *v) {
+    if (!v)
+        return NULL;
+    weights_free(v->weights);
     free(v);
     return NULL;
+}
+
+Weights *vae_weights(const Vae *v) {
+    return v->weights;
 }
 
 WeightGroup *vae_encoder_group(const Vae *v) {

@@ -16,12 +16,14 @@
 
 typedef struct Vae Vae;
 
-/* vae_new - binds the tensors of w, whose part is "vae", as two groups, "encoder" and "decoder".
+/* vae_new - checks and binds the tensors of "vae" as two groups, "encoder" and "decoder"; loads
+ * nothing.
  *
  * Returns 0; -EINVAL when the widths of d do not divide as the shortcuts need; errors of
- * weights_bind(). w and what it stands on must outlive the Vae. */
-int vae_new(Weights *w, const VaeDims *d, Vae **ret, Err *err);
+ * weights_bind(). The checkpoint must outlive the Vae. */
+int vae_new(Checkpoint *c, const VaeDims *d, Vae **ret, Err *err);
 Vae *vae_free(Vae *v);
+Weights *vae_weights(const Vae *v);
 
 /* vae_encoder_group, vae_decoder_group - to load or drop one half alone. */
 WeightGroup *vae_encoder_group(const Vae *v);
@@ -61,7 +63,7 @@ typedef struct VaeDecoder {
  *
  * The temporaries it takes stay until the caller releases the mark from before. */
 void vae_decoder_begin(
-        VaeDecoder *d, const Vae *v, Stream *s, View latents, VaeLatents kind, int64_t chunk);
+        Stream *s, const Vae *v, VaeDecoder *d, View latents, VaeLatents kind, int64_t chunk);
 
 /* vae_decoder_next - frames that the next vae_decode_chunk() gives; 0 when the video is complete.
  */
@@ -77,10 +79,10 @@ void vae_decode_chunk(VaeDecoder *d, View frames);
  *   latents  [latent, T, h, w] F32 on the device
  *   clip     [F, H, W, 3] F32 in -1..1 on the device; H and W are multiples of stride_s, asserted
  *   chunk    latent frames encoded at a time, >= 1 */
-void vae_encode(const Vae *v, Stream *s, View latents, View clip, VaeLatents kind, int64_t chunk);
+void vae_encode(Stream *s, const Vae *v, View latents, View clip, VaeLatents kind, int64_t chunk);
 
 /* vae_encode_moments - mean and log-variance, [2 latent, T, h, w] F32, not normalised. */
-void vae_encode_moments(const Vae *v, Stream *s, View moments, View clip, int64_t chunk);
+void vae_encode_moments(Stream *s, const Vae *v, View moments, View clip, int64_t chunk);
 
 /* vae_pixels_from_u8 - y = (x / 255 - 0.5) / 0.5 in f32, n values in host memory. */
 void vae_pixels_from_u8(float *y, const uint8_t *x, size_t n);

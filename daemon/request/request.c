@@ -3,6 +3,7 @@
 #include "base/str.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 static const char *const scheduler_names[N_SCHEDULERS] = {
@@ -96,10 +97,15 @@ static int64_t utf8_chars(const char *text) {
     return n;
 }
 
-/* The fault of every rule below is a value that is not allowed. */
-static int refuse(RequestFault *fault, const char *param) {
-    *fault = (RequestFault){.param = param, .code = "invalid_value"};
+int request_fault(RequestFault *fault, const char *param, const char *code) {
+    /* A longer name is a client's unknown one, and recognised by its beginning. */
+    (void)snprintf(fault->param, sizeof(fault->param), "%s", param);
+    fault->code = code;
     return -EINVAL;
+}
+
+static int refuse(RequestFault *fault, const char *param) {
+    return request_fault(fault, param, "invalid_value");
 }
 
 static int check_text(
@@ -116,9 +122,9 @@ static int check_text(
 static int check_texts(
         const Request *r, const RequestLimits *limits, RequestFault *fault, Err *err) {
     if (!r->prompt || !*r->prompt) {
-        (void)refuse(fault, "prompt");
-        fault->code = r->prompt ? "invalid_value" : "missing_required_parameter";
-        return err_set(err, -EINVAL, "'prompt' is %s, it must say what the video shows",
+        const char *code = r->prompt ? "invalid_value" : "missing_required_parameter";
+        return err_set(err, request_fault(fault, "prompt", code),
+                "'prompt' is %s, it must say what the video shows",
                 r->prompt ? "empty" : "missing");
     }
     int k = check_text(r->prompt, "prompt", limits->max_prompt_chars, fault, err);
@@ -194,8 +200,7 @@ static int check_image(
         const Request *r, const RequestLimits *limits, RequestFault *fault, Err *err) {
     if (!r->image || r->image_bytes <= (uint64_t)limits->max_image_bytes)
         return 0;
-    (void)refuse(fault, "input_reference");
-    fault->code = "image_too_large";
+    (void)request_fault(fault, "input_reference", "image_too_large");
     return err_set(err, -EFBIG, "'input_reference' has %zu bytes, the limit is %jd", r->image_bytes,
             (intmax_t)limits->max_image_bytes);
 }

@@ -53,11 +53,14 @@ typedef struct RequestDefaults {
     const char *negative_prompt; /* borrowed */
 } RequestDefaults;
 
-/* What was wrong with a request, in the API's words; static text, param may be NULL. */
+/* What was wrong with a request, in the API's words. */
 typedef struct RequestFault {
-    const char *param; /* the field as the API calls it */
-    const char *code;  /* the kind of mistake, "invalid_value" */
+    char param[64];   /* the field as the API or, where it is unknown, the client calls it */
+    const char *code; /* the kind of mistake, "invalid_value"; static text */
 } RequestFault;
+
+/* request_fault - fills fault in and returns -EINVAL, for err_set(). */
+int request_fault(RequestFault *fault, const char *param, const char *code);
 
 /* request_init - r holds the defaults; the strings are NULL, negative_prompt too until the request
  * is parsed. */

@@ -1,0 +1,121 @@
+#include "store/checkpoint.h"
+
+#include "base/cleanup.h"
+#include "base/size.h"
+#include "base/str.h"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+
+typedef struct Range {
+    const char *data;
+    size_t bytes;
+} Range;
+
+struct Checkpoint {
+    const Manifest *m;
+    CheckpointTier tier;
+    size_t n_ranges;
+    Range range[]; /* files: one a file; segment: one */
+};
+
+DEFINE_CLEANUP(Checkpoint, checkpoint_free)
+
+static Checkpoint *checkpoint_new(const Manifest *m, CheckpointTier tier, size_t n_ranges) {
+    Checkpoint *c = calloc(1, sizeof(*c) + n_ranges * sizeof(c->range[0]));
+    if (c) {
+        c->m = m;
+        c->tier = tier;
+        c->n_ranges = n_ranges;
+    }
+    return c;
+}
+
+static int map_file(const ManifestFile *f, int root, Range *ret, Err *err) {
+    _cleanup_close_ int fd = openat(root, f->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    struct stat st;
+    if (fd < 0 || fstat(fd, &st) < 0)
+        return err_set(err, -errno, "cannot open '%s': %s", f->path, strerror(errno));
+    if (!S_ISREG(st.st_mode) || (uint64_t)st.st_size != f->bytes)
+        return err_set(err, -ESTALE, "'%s' has %jd bytes, the manifest says %ju", f->path,
+                (intmax_t)st.st_size, (uintmax_t)f->bytes);
+    void *p = mmap(NULL, f->bytes, PROT_READ, MAP_SHARED, fd, 0);
+    if (p == MAP_FAILED)
+        return err_set(err, -errno, "cannot map the %ju bytes of '%s': %s", (uintmax_t)f->bytes,
+                f->path, strerror(errno));
+    *ret = (Range){p, f->bytes};
+    Digest found = digest_of(p, f->head_bytes);
+    if (!digest_eq(&found, &f->head_digest))
+        return err_set(
+                err, -ESTALE, "'%s' has another header than when the manifest was made", f->path);
+    return 0;
+}
+
+int checkpoint_open_files(const Manifest *m, Checkpoint **ret, Err *err) {
+    size_t n = manifest_n_files(m);
+    const char *root = manifest_root(m);
+    _cleanup_(checkpoint_freep) Checkpoint *c = checkpoint_new(m, CHECKPOINT_FILES, n);
+    if (!c)
+        return err_set(err, -ENOMEM, "no memory for a checkpoint of %zu files", n);
+    _cleanup_close_ int fd = open(root, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0)
+        return err_set(err, -errno, "cannot open the model '%s': %s", root, strerror(errno));
+    for (size_t i = 0; i < n; i++) {
+        int r = map_file(manifest_file(m, i), fd, &c->range[i], err);
+        if (r < 0)
+            return err_prefix(err, r, "model '%s'", root);
+    }
+    *ret = TAKE_PTR(c);
+    return 0;
+}
+
+Checkpoint *checkpoint_free(Checkpoint *c) {
+    if (!c)
+        return NULL;
+    for (size_t i = 0; i < c->n_ranges; i++)
+        if (c->range[i].data)
+            (void)munmap((void *)c->range[i].data, c->range[i].bytes); /* our own mapping */
+    free(c);
+    return NULL;
+}
+
+CheckpointTier checkpoint_tier(const Checkpoint *c) {
+    return c->tier;
+}
+
+int checkpoint_find(const Checkpoint *c, const char *part, const char *name, View *ret, Err *err) {
+    const ManifestTensor *t = manifest_find_tensor(c->m, part, name);
+    if (!t)
+        return err_set(err, -ENOENT, "the model has no tensor '%s' in '%s'", name, part);
+    const char *data = c->range[t->file].data;
+    *ret = view_make((void *)(data + t->offset), t->dtype, t->rank, t->dim);
+    return 0;
+}
+
+int checkpoint_file(
+        const Checkpoint *c, const char *path, const char **ret_data, size_t *ret_size, Err *err) {
+    for (size_t i = 0; i < manifest_n_smalls(c->m); i++) {
+        const ManifestSmall *s = manifest_small(c->m, i);
+        if (str_eq(s->path, path)) {
+            *ret_data = s->data;
+            *ret_size = s->bytes;
+            return 0;
+        }
+    }
+    return err_set(err, -ENOENT, "the model has no file '%s'", path);
+}
+
+int checkpoint_wait(Checkpoint *c, View v, uint64_t timeout_usec, Err *err) {
+    return 0;
+}
+
+size_t checkpoint_n_ranges(const Checkpoint *c) {
+    return c->n_ranges;
+}
+
+void checkpoint_range(const Checkpoint *c, size_t i, const void **ret_data, size_t *ret_bytes) {
+    assert(i < c->n_ranges);
+    *ret_data = c->range[i].data;
+    *ret_bytes = c->range[i].bytes;
+}
