@@ -1,8 +1,10 @@
 #include "store/checkpoint.h"
 
 #include "base/cleanup.h"
+#include "base/clock.h"
 #include "base/size.h"
 #include "base/str.h"
+#include "store/segment.h"
 
 #include <fcntl.h>
 #include <sys/mman.h>
@@ -16,6 +18,7 @@ typedef struct Range {
 struct Checkpoint {
     const Manifest *m;
     CheckpointTier tier;
+    Segment *segment; /* CHECKPOINT_SEGMENT only; its mapping, minus the header page, is range[0] */
     size_t n_ranges;
     Range range[]; /* files: one a file; segment: one */
 };
@@ -70,10 +73,24 @@ int checkpoint_open_files(const Manifest *m, Checkpoint **ret, Err *err) {
     return 0;
 }
 
+int checkpoint_open_segment(const Manifest *m, int segment_fd, Checkpoint **ret, Err *err) {
+    _cleanup_(checkpoint_freep) Checkpoint *c = checkpoint_new(m, CHECKPOINT_SEGMENT, 1);
+    if (!c)
+        return err_set(err, -ENOMEM, "no memory for a checkpoint");
+    int r = segment_open(segment_fd, m, &c->segment, err);
+    if (r < 0)
+        return r;
+    c->range[0].data = (const char *)segment_data(c->segment) + SEGMENT_PAGE;
+    c->range[0].bytes = manifest_segment_bytes(m) - SEGMENT_PAGE;
+    *ret = TAKE_PTR(c);
+    return 0;
+}
+
 Checkpoint *checkpoint_free(Checkpoint *c) {
     if (!c)
         return NULL;
-    for (size_t i = 0; i < c->n_ranges; i++)
+    segment_close(c->segment);
+    for (size_t i = 0; c->tier == CHECKPOINT_FILES && i < c->n_ranges; i++)
         if (c->range[i].data)
             (void)munmap((void *)c->range[i].data, c->range[i].bytes); /* our own mapping */
     free(c);
@@ -88,7 +105,10 @@ int checkpoint_find(const Checkpoint *c, const char *part, const char *name, Vie
     const ManifestTensor *t = manifest_find_tensor(c->m, part, name);
     if (!t)
         return err_set(err, -ENOENT, "the model has no tensor '%s' in '%s'", name, part);
-    const char *data = c->range[t->file].data;
+    const char *data = c->tier == CHECKPOINT_FILES
+                               ? c->range[t->file].data
+                               : (const char *)segment_data(c->segment) +
+                                         manifest_file(c->m, t->file)->segment_offset;
     *ret = view_make((void *)(data + t->offset), t->dtype, t->rank, t->dim);
     return 0;
 }
@@ -106,7 +126,32 @@ int checkpoint_file(
     return err_set(err, -ENOENT, "the model has no file '%s'", path);
 }
 
+/* From the first element to behind the last, gaps included. */
+static uint64_t view_extent(View v) {
+    uint64_t last = 0;
+    for (int i = 0; i < v.rank; i++) {
+        if (v.dim[i] == 0)
+            return 0;
+        last += (uint64_t)(v.dim[i] - 1) * (uint64_t)v.stride[i];
+    }
+    return (last + 1) * dtype_bytes(v.dtype);
+}
+
 int checkpoint_wait(Checkpoint *c, View v, uint64_t timeout_usec, Err *err) {
+    uint64_t extent = view_extent(v), deadline = clock_deadline(timeout_usec);
+    if (c->tier == CHECKPOINT_FILES || extent == 0)
+        return 0;
+    assert((const char *)v.data >= c->range[0].data);
+    uint64_t at = (uint64_t)((const char *)v.data - c->range[0].data) + SEGMENT_PAGE;
+    uint64_t end = at + extent;
+    while (at < end) {
+        size_t chunk = manifest_chunk_at(c->m, at);
+        int r = segment_wait(c->segment, chunk, clock_left(deadline), err);
+        if (r != 0)
+            return r > 0 ? CHECKPOINT_TIMEOUT : r;
+        at = manifest_chunk_segment_offset(c->m, chunk) +
+             size_align(manifest_chunk(c->m, chunk)->bytes, SEGMENT_PAGE);
+    }
     return 0;
 }
 
