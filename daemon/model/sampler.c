@@ -116,7 +116,8 @@ static double lambda(const Sampler *p, int64_t i) {
 
 /* Order of the step from i to i + 1: one behind the ends, two between. */
 static int64_t order(const Sampler *p, int64_t i) {
-    return MIN(MIN((int64_t)2, p->options.n_steps - i), i + 1);
+    int64_t rest = MIN((int64_t)2, p->options.n_steps - i);
+    return MIN(rest, i + 1);
 }
 
 /* y = the sample at step i again, now that the data prediction there is known:

@@ -293,6 +293,10 @@ void weights_need(WeightGroup *g, Stream *s) {
         stream_wait(s, g->ready);
 }
 
+const char *weights_part(const Weights *w) {
+    return w->part;
+}
+
 size_t weights_n_groups(const Weights *w) {
     return w->n_groups;
 }

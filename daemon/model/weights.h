@@ -12,7 +12,6 @@
 #define PREHEAT_MODEL_WEIGHTS_H
 
 #include "backend/stream.h"
-#include "base/buf.h"
 #include "store/checkpoint.h"
 
 #include <stddef.h>
@@ -75,6 +74,7 @@ void weights_drop_group(WeightGroup *g);
 /* weights_need - later ops of s may use the group. Fails the stream when it was never loaded. */
 void weights_need(WeightGroup *g, Stream *s);
 
+const char *weights_part(const Weights *w);
 size_t weights_n_groups(const Weights *w);
 WeightGroup *weights_group_at(const Weights *w, size_t i);
 const char *weights_group_name(const WeightGroup *g);
