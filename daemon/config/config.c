@@ -10,7 +10,8 @@
 #include <fcntl.h>
 #include <stdlib.h>
 
-#define SEGMENT_DIR "/run/preheat/weights/"
+#define SEGMENT_DIR "/run/preheat/weights"
+#define FALLBACK_DIR "/run/preheat/shared"
 
 const char *config_default_path(void) {
     return PREHEAT_CONFIG_FILE;
@@ -54,16 +55,24 @@ static int load_drop_ins(const char *path, Config *c, Err *err) {
     return r;
 }
 
+static int name_file(char **path, const char *dir, const char *name, Err *err) {
+    if ((*path)[0])
+        return 0;
+    char *text = str_format("%s/%s", dir, name);
+    if (!text)
+        return err_set(err, -ENOMEM, "out of memory");
+    free(*path);
+    *path = text;
+    return 0;
+}
+
 static int finish(Config *c, Err *err) {
     int r = parse_check(c, err);
-    if (r < 0 || c->model.segment[0])
-        return r;
-    char *segment = str_format(SEGMENT_DIR "%s", c->model.name);
-    if (!segment)
-        return err_set(err, -ENOMEM, "out of memory");
-    free(c->model.segment);
-    c->model.segment = segment;
-    return 0;
+    if (r == 0)
+        r = name_file(&c->model.segment, SEGMENT_DIR, c->model.name, err);
+    if (r == 0)
+        r = name_file(&c->model.fallback, FALLBACK_DIR, c->model.name, err);
+    return r;
 }
 
 int config_load(const char *path, Config **ret, Err *err) {

@@ -35,7 +35,8 @@ typedef struct Config {
     struct {
         char *name;
         char *path;
-        char *segment; /* never empty once loaded */
+        char *segment;  /* never empty once loaded */
+        char *fallback; /* never empty once loaded */
     } model;
     struct {
         int kind; /* ConfigBackendKind */
