@@ -356,7 +356,9 @@ static void read_phases(const char *text, uint64_t usec[N_PHASES]) {
 static int mark_damaged(JobRow *row, const char *why, Err *err) {
     row->damaged = true;
     row->info.state = JOB_FAILED;
-    (void)strcpy(row->info.error_code, "record_damaged");
+    static const char code[] = "record_damaged";
+    static_assert(sizeof(code) <= sizeof(row->info.error_code), "it fits");
+    memcpy(row->info.error_code, code, sizeof(code));
     free(row->info.error_message);
     row->info.error_message = strdup(why);
     return row->info.error_message ? 0 : err_set(err, -ENOMEM, "no memory for a job");
@@ -377,7 +379,7 @@ static int read_row(sqlite3_stmt *s, JobRow *row, Err *err) {
     (void)snprintf(
             info->error_code, sizeof(info->error_code), "%s", column_text(s, COL_ERROR_CODE));
     if (job_id_valid(column_text(s, COL_REMIXED_FROM)))
-        (void)strcpy(info->remixed_from, column_text(s, COL_REMIXED_FROM));
+        job_id_copy(info->remixed_from, column_text(s, COL_REMIXED_FROM));
     (void)job_start_parse(column_text(s, COL_START), &info->report.start); /* else unknown */
     (void)snprintf(info->report.degraded, sizeof(info->report.degraded), "%s",
             column_text(s, COL_DEGRADED));
@@ -497,7 +499,7 @@ static int read_id(JobTable *t, sqlite3_stmt *s, char id[static JOB_ID_SIZE], Er
     const char *text = column_text(s, 0);
     if (!job_id_valid(text))
         return 0;
-    (void)strcpy(id, text);
+    job_id_copy(id, text);
     return 1;
 }
 

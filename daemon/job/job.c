@@ -56,6 +56,11 @@ bool job_id_valid(const char *id) {
            strspn(id + strlen(prefix), "0123456789abcdef") == JOB_ID_SIZE - 1 - strlen(prefix);
 }
 
+void job_id_copy(char to[static JOB_ID_SIZE], const char *id) {
+    assert(job_id_valid(id));
+    memcpy(to, id, JOB_ID_SIZE);
+}
+
 const char *job_error_code(int code) {
     static const struct {
         int code;

@@ -35,6 +35,7 @@ int job_start_parse(const char *name, JobStart *ret);
 /* "video_" and 32 hexadecimal digits. Whether an id looks so is checked before it meets a path. */
 #define JOB_ID_SIZE 39
 bool job_id_valid(const char *id);
+void job_id_copy(char to[static JOB_ID_SIZE], const char *id); /* a valid one, asserted */
 
 /* Filled in by the run. */
 typedef struct JobReport {

@@ -61,7 +61,7 @@ bool live_reserve(JobQueue *q, size_t n) {
 void live_add(
         JobQueue *q, Live *l, const char *id, int64_t seq, const Request *r, uint64_t age_usec) {
     assert(q->n_live < q->live_room);
-    (void)strcpy(l->id, id);
+    job_id_copy(l->id, id);
     l->seq = seq;
     l->shape = *r;
     l->shape.model = l->shape.prompt = l->shape.negative_prompt = NULL;

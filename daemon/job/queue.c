@@ -301,7 +301,7 @@ static int submit(JobQueue *q, const Request *r, const char *remixed_from, char 
             free(fresh[i]);
             continue;
         }
-        (void)strcpy(ids[i], fresh[i]->id);
+        job_id_copy(ids[i], fresh[i]->id);
         live_add(q, fresh[i], ids[i], fresh[i]->seq, r, 0);
     }
     free(fresh);

@@ -116,7 +116,7 @@ static void work_on(JobQueue *q, Live *l) {
     char id[JOB_ID_SIZE];
     Err err = {0};
     JobOutcome o = {0};
-    (void)strcpy(id, l->id);
+    job_id_copy(id, l->id);
     l->running = true;
     l->began_usec = clock_usec();
     /* Where this cannot be written, the outcome will not be either, and is kept in memory. */

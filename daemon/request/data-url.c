@@ -78,7 +78,7 @@ int data_url_decode(const char *url, size_t limit, void **ret_data, size_t *ret_
     return 0;
 }
 
-const char *picture_sniff(const void *data, size_t n) {
+const char *request_image_kind(const void *data, size_t n) {
     if (n >= 8 && memcmp(data, "\x89PNG\r\n\x1a\n", 8) == 0)
         return "PNG";
     if (n >= 3 && memcmp(data, "\xff\xd8\xff", 3) == 0)

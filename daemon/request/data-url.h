@@ -13,8 +13,8 @@
  * told before anything is decoded; -ENOMEM. The caller frees *ret_data. */
 int data_url_decode(const char *url, size_t limit, void **ret_data, size_t *ret_size, Err *err);
 
-/* picture_sniff - "PNG", "JPEG" or "WebP" by the first bytes, NULL for anything else. The declared
- * type of an upload is not asked. */
-const char *picture_sniff(const void *data, size_t n);
+/* request_image_kind - "PNG", "JPEG" or "WebP" by the first bytes, NULL for anything else. The
+ * declared type of an upload is not asked. */
+const char *request_image_kind(const void *data, size_t n);
 
 #endif

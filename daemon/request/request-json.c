@@ -206,7 +206,7 @@ static int set_image(Parse *p, void *data, size_t n) {
     free(p->r->image);
     p->r->image = data;
     p->r->image_bytes = n;
-    if (picture_sniff(data, n))
+    if (request_image_kind(data, n))
         return 0;
     return err_set(p->err, request_fault(p->fault, "input_reference", "invalid_image"),
             "'input_reference' of %zu bytes is neither PNG nor JPEG nor WebP", n);

@@ -61,13 +61,13 @@ static void refuses(void **state) {
 }
 
 static void sniffs(void **state) {
-    assert_string_equal(picture_sniff("\x89PNG\r\n\x1a\n", 8), "PNG");
-    assert_string_equal(picture_sniff("\xff\xd8\xff\xe0", 4), "JPEG");
-    assert_string_equal(picture_sniff("RIFF....WEBP", 12), "WebP");
-    assert_null(picture_sniff("\x89PNG\r\n\x1a\n", 7));
-    assert_null(picture_sniff("RIFF....WAVE", 12));
-    assert_null(picture_sniff("GIF89a", 6));
-    assert_null(picture_sniff("", 0));
+    assert_string_equal(request_image_kind("\x89PNG\r\n\x1a\n", 8), "PNG");
+    assert_string_equal(request_image_kind("\xff\xd8\xff\xe0", 4), "JPEG");
+    assert_string_equal(request_image_kind("RIFF....WEBP", 12), "WebP");
+    assert_null(request_image_kind("\x89PNG\r\n\x1a\n", 7));
+    assert_null(request_image_kind("RIFF....WAVE", 12));
+    assert_null(request_image_kind("GIF89a", 6));
+    assert_null(request_image_kind("", 0));
 }
 
 int main(void) {

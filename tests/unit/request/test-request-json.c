@@ -178,7 +178,7 @@ static void large_images_are_refused(void **state) {
     char url[300];
     int n = snprintf(url, sizeof(url), P "\"input_reference\":\"data:image/png;base64,");
     memset(url + n, 'A', 88); /* 66 bytes */
-    (void)strcpy(url + n + 88, "\"}");
+    memcpy(url + n + 88, "\"}", 3);
     Request r;
     RequestFault fault;
     Err err = {0};
