@@ -1,9 +1,9 @@
 /* backend - one device that holds tensors and computes on them, chosen at run time.
  *
- * A backend belongs to one worker thread; so do its streams. Calls fail with -ENODEV (no device or
- * no driver), -ENOMEM (device memory), -EIO (the device is lost: the backend can only be freed).
- * Implementations: backend/cpu (linked in), backend/cuda (a module with one symbol, loaded on
- * demand). Implementers include backend/interface.h. */
+ * Any thread may call; each stream and each object is used by one thread at a time. Calls fail with
+ * -ENODEV (no device or no driver), -ENOMEM (device memory), -EIO (the device is lost: the backend
+ * can only be freed). Implementations: backend/cpu (linked in), backend/cuda (a module with one
+ * symbol, loaded on demand). Implementers include backend/interface.h. */
 #ifndef PREHEAT_BACKEND_BACKEND_H
 #define PREHEAT_BACKEND_BACKEND_H
 

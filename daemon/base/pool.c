@@ -14,6 +14,7 @@
  * The caller waits until `busy` is 0, so nobody touches the loop's fields after pool_for()
  * returned. */
 struct Pool {
+    pthread_mutex_t turn; /* held for the whole of a loop, so that `worker` names one thread */
     pthread_mutex_t lock; /* guards generation, busy, stopping and the loop's description */
     pthread_cond_t work, idle;
     uint64_t generation;
@@ -76,6 +77,7 @@ int pool_new(int n_threads, Pool **ret, Err *err) {
     Pool *p = calloc(1, sizeof(*p) + (size_t)n_workers * sizeof(p->worker[0]));
     if (!p)
         return err_set(err, -ENOMEM, "no memory for a pool of %d threads", n_workers + 1);
+    (void)pthread_mutex_init(&p->turn, NULL);
     (void)pthread_mutex_init(&p->lock, NULL);
     (void)pthread_cond_init(&p->work, NULL);
     (void)pthread_cond_init(&p->idle, NULL);
@@ -106,6 +108,7 @@ Pool *pool_free(Pool *p) {
     (void)pthread_cond_destroy(&p->idle);
     (void)pthread_cond_destroy(&p->work);
     (void)pthread_mutex_destroy(&p->lock);
+    (void)pthread_mutex_destroy(&p->turn);
     free(p);
     return NULL;
 }
@@ -114,13 +117,7 @@ int pool_size(const Pool *p) {
     return p->n_workers + 1;
 }
 
-void pool_for(Pool *p, int64_t n, int64_t grain, PoolFunc *func, void *context) {
-    assert(n >= 0 && grain > 0);
-    if (n <= grain || p->n_workers == 0) {
-        if (n > 0)
-            func(context, 0, n, 0);
-        return;
-    }
+static void share_loop(Pool *p, int64_t n, int64_t grain, PoolFunc *func, void *context) {
     (void)pthread_mutex_lock(&p->lock);
     assert(p->busy == 0);
     p->func = func;
@@ -139,4 +136,16 @@ void pool_for(Pool *p, int64_t n, int64_t grain, PoolFunc *func, void *context) 
     while (p->busy > 0)
         (void)pthread_cond_wait(&p->idle, &p->lock);
     (void)pthread_mutex_unlock(&p->lock);
+}
+
+void pool_for(Pool *p, int64_t n, int64_t grain, PoolFunc *func, void *context) {
+    assert(n >= 0 && grain > 0);
+    if (n == 0)
+        return;
+    (void)pthread_mutex_lock(&p->turn);
+    if (n <= grain || p->n_workers == 0)
+        func(context, 0, n, 0);
+    else
+        share_loop(p, n, grain, func, context);
+    (void)pthread_mutex_unlock(&p->turn);
 }

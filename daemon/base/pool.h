@@ -1,7 +1,7 @@
 /* pool - threads that share one loop at a time.
  *
- * The calling thread works too, so a pool of one thread starts none. One owner: pool_for() is
- * called from one thread at a time and does not nest. */
+ * The calling thread works too, so a pool of one thread starts none. Any thread may call
+ * pool_for(): the loops of several threads take turns. Loops do not nest. */
 #ifndef PREHEAT_BASE_POOL_H
 #define PREHEAT_BASE_POOL_H
 

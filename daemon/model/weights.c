@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <math.h>
+#include <pthread.h>
 #include <stdio.h>
 
 enum { WEIGHT_ALIGNMENT = 256, MAX_NAME = 200 };
@@ -17,7 +18,8 @@ typedef struct Binding {
     char *name; /* in the checkpoint */
     View *slot; /* where model code reads it; borrowed from the bound object */
     WeightKind kind;
-    View host; /* bytes in the checkpoint, extents as model code wants them */
+    View host;   /* bytes in the checkpoint, extents as model code wants them */
+    View loaded; /* what goes to the slot once the group is ready */
 } Binding;
 
 struct WeightGroup {
@@ -26,7 +28,9 @@ struct WeightGroup {
     Binding *bindings;
     size_t n_bindings, room;
     Memory *memory; /* what the device keeps of it, NULL when nothing is needed */
-    Event *ready;   /* recorded after the imports; NULL while the group is not loaded */
+    Event *ready;  /* recorded after the imports; NULL while the group is not loaded; under the lock
+                    */
+    bool in_place; /* the objects' views show what was loaded; the worker's */
 };
 
 struct Weights {
@@ -34,6 +38,10 @@ struct Weights {
     const char *part;       /* static text of the caller */
     WeightGroup **groups;
     size_t n_groups, room;
+
+    pthread_mutex_t lock; /* between a loader and the worker: `ready` of the groups, and expected */
+    pthread_cond_t changed;
+    bool expected;
 };
 
 int weights_new(Checkpoint *c, const char *part, Weights **ret, Err *err) {
@@ -42,6 +50,8 @@ int weights_new(Checkpoint *c, const char *part, Weights **ret, Err *err) {
         return err_set(err, -ENOMEM, "no memory for the weights of '%s'", part);
     w->checkpoint = c;
     w->part = part;
+    (void)pthread_mutex_init(&w->lock, NULL);
+    (void)pthread_cond_init(&w->changed, NULL);
     *ret = w;
     return 0;
 }
@@ -65,6 +75,8 @@ Weights *weights_free(Weights *w) {
     for (size_t i = 0; i < w->n_groups; i++)
         group_free(w->groups[i]);
     free(w->groups);
+    (void)pthread_cond_destroy(&w->changed);
+    (void)pthread_mutex_destroy(&w->lock);
     free(w);
     return NULL;
 }
@@ -235,8 +247,15 @@ static int wait_for_bytes(const WeightGroup *g, uint64_t timeout_usec, Err *err)
     return 0;
 }
 
+static bool is_loaded(WeightGroup *g) {
+    (void)pthread_mutex_lock(&g->weights->lock);
+    bool loaded = g->ready != NULL;
+    (void)pthread_mutex_unlock(&g->weights->lock);
+    return loaded;
+}
+
 int weights_load_group(WeightGroup *g, Stream *s, uint64_t timeout_usec, Err *err) {
-    if (g->ready)
+    if (is_loaded(g))
         return 0;
     int r = wait_for_bytes(g, timeout_usec, err);
     if (r < 0)
@@ -256,13 +275,16 @@ int weights_load_group(WeightGroup *g, Stream *s, uint64_t timeout_usec, Err *er
 
     char *storage = bytes > 0 ? memory_data(g->memory) : NULL;
     for (size_t i = 0; i < g->n_bindings; i++) {
-        const Binding *b = &g->bindings[i];
+        Binding *b = &g->bindings[i];
         uint64_t size = binding_bytes(b, backend);
-        *b->slot = weight_import(s, b->kind, b->host, size > 0 ? storage : NULL);
+        b->loaded = weight_import(s, b->kind, b->host, size > 0 ? storage : NULL);
         storage += size;
     }
     stream_record(s, ready);
+    (void)pthread_mutex_lock(&g->weights->lock);
     g->ready = ready;
+    (void)pthread_cond_broadcast(&g->weights->changed);
+    (void)pthread_mutex_unlock(&g->weights->lock);
     return 0;
 }
 
@@ -275,22 +297,54 @@ int weights_load(Weights *w, Stream *s, uint64_t timeout_usec, Err *err) {
     return 0;
 }
 
+static void set_expected(Weights *w, bool expected) {
+    (void)pthread_mutex_lock(&w->lock);
+    w->expected = expected;
+    (void)pthread_cond_broadcast(&w->changed);
+    (void)pthread_mutex_unlock(&w->lock);
+}
+
+void weights_expect(Weights *w) {
+    set_expected(w, true);
+}
+
+void weights_settle(Weights *w) {
+    set_expected(w, false);
+}
+
 void weights_drop_group(WeightGroup *g) {
     if (!g->ready)
         return;
     g->ready = event_free(g->ready);
     g->memory = memory_free(g->memory);
+    g->in_place = false;
     for (size_t i = 0; i < g->n_bindings; i++)
         *g->bindings[i].slot = shape_before_load(&g->bindings[i]);
+}
+
+/* The event of a loaded group, after waiting for an expected one; NULL when it will not come. */
+static Event *await_group(WeightGroup *g) {
+    Weights *w = g->weights;
+    (void)pthread_mutex_lock(&w->lock);
+    while (!g->ready && w->expected)
+        (void)pthread_cond_wait(&w->changed, &w->lock);
+    Event *ready = g->ready;
+    (void)pthread_mutex_unlock(&w->lock);
+    return ready;
 }
 
 void weights_need(WeightGroup *g, Stream *s) {
     if (stream_is_planning(s))
         return;
-    if (!g->ready)
+    Event *ready = await_group(g);
+    if (!ready) {
         stream_fail(s, -ENODATA, "weights '%s' of %s are not loaded", g->name, g->weights->part);
-    else
-        stream_wait(s, g->ready);
+        return;
+    }
+    stream_wait(s, ready);
+    for (size_t i = 0; i < g->n_bindings && !g->in_place; i++)
+        *g->bindings[i].slot = g->bindings[i].loaded;
+    g->in_place = true;
 }
 
 const char *weights_part(const Weights *w) {

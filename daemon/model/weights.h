@@ -7,7 +7,9 @@
  * group imports its tensors into one piece of device memory. Model code calls weights_need() before
  * it uses a group; where the group's bytes come from, and when, is decided behind that call.
  *
- * Belongs to the worker thread. The checkpoint and the bound objects must outlive the Weights. */
+ * Belongs to the worker thread, but for weights_load*(): those may run on another thread, with a
+ * stream of its own, between weights_expect() and weights_settle(), while the worker computes. The
+ * checkpoint and the bound objects must outlive the Weights. */
 #ifndef PREHEAT_MODEL_WEIGHTS_H
 #define PREHEAT_MODEL_WEIGHTS_H
 
@@ -68,10 +70,16 @@ uint64_t weights_bytes(const Weights *w, Backend *b);
 int weights_load(Weights *w, Stream *s, uint64_t timeout_usec, Err *err);
 int weights_load_group(WeightGroup *g, Stream *s, uint64_t timeout_usec, Err *err);
 
+/* weights_expect - from now on weights_need() waits for groups that are not loaded yet, until
+ * weights_settle() says that no more will come. */
+void weights_expect(Weights *w);
+void weights_settle(Weights *w);
+
 /* weights_drop_group - gives its device memory back; no stream may still be using it. */
 void weights_drop_group(WeightGroup *g);
 
-/* weights_need - later ops of s may use the group. Fails the stream when it was never loaded. */
+/* weights_need - later ops of s may use the group. Waits while it is expected; fails the stream
+ * when it was not loaded. Worker thread. */
 void weights_need(WeightGroup *g, Stream *s);
 
 const char *weights_part(const Weights *w);

@@ -357,6 +357,9 @@ int graph_start(const GraphOptions *options, Graph **ret, Err *err) {
             g->node[i].report.outcome = STEP_SKIPPED;
             g->n_unsettled--;
         }
+        g->options.on_change = NULL;
+    } else {
+        *ret = g; /* before any step runs: on_change may want it */
     }
     (void)pthread_mutex_unlock(&g->lock);
     if (r < 0) {
@@ -364,7 +367,6 @@ int graph_start(const GraphOptions *options, Graph **ret, Err *err) {
         return err_set(err, r, "cannot start the threads of %zu steps: %s", options->n_steps,
                 strerror(-r));
     }
-    *ret = g;
     return 0;
 }
 

@@ -235,23 +235,25 @@ typedef struct PackJob {
     View w;
 } PackJob;
 
-/* Item: one block of output channels. A channel's weights, [c_in][taps], become [taps][c_in]. */
+/* Item: one block of output channels. A channel's weights, [c_in][taps], become [taps][c_in]. Keeps
+ * off the scratch: weights may be packed while another thread computes. */
 static void pack_blocks(void *context, int64_t begin, int64_t end, int worker) {
     const PackJob *j = context;
     const View w = j->w;
     int64_t c_in = w.dim[1], n = w.dim[0] ? view_count(w) / w.dim[0] : 0,
             taps = c_in ? n / c_in : 0;
-    float *row = j->b->scratch[worker].data;
+    float row[64];
     memset(j->packed + begin * n * MMA_BLOCK, 0,
             (size_t)((end - begin) * n * MMA_BLOCK) * sizeof(*row));
     for (int64_t o = begin * MMA_BLOCK; o < MIN(end * MMA_BLOCK, w.dim[0]); o++) {
         float *to = j->packed + o / MMA_BLOCK * n * MMA_BLOCK + o % MMA_BLOCK;
-        for (int64_t c = 0; c < c_in; c++) {
+        for (int64_t i = 0; i < n; i += (int64_t)ARRAY_LEN(row)) {
+            int64_t n_row = MIN(n - i, (int64_t)ARRAY_LEN(row));
             cpu_widen_row(j->b->kernels, row,
-                    (const char *)w.data + (size_t)(o * n + c * taps) * dtype_bytes(w.dtype),
-                    w.dtype, taps);
-            for (int64_t tap = 0; tap < taps; tap++)
-                to[(tap * c_in + c) * MMA_BLOCK] = row[tap];
+                    (const char *)w.data + (size_t)(o * n + i) * dtype_bytes(w.dtype), w.dtype,
+                    n_row);
+            for (int64_t k = 0; k < n_row; k++)
+                to[((i + k) % taps * c_in + (i + k) / taps) * MMA_BLOCK] = row[k];
         }
     }
 }
