@@ -308,6 +308,45 @@ int manifest_open(const char *path, Manifest **ret, Err *err) {
     return S_ISDIR(st.st_mode) ? manifest_scan(path, 0, ret, err) : manifest_load(path, ret, err);
 }
 
+static bool same_files(const Manifest *a, const Manifest *b) {
+    if (a->head.n_files != b->head.n_files || !str_eq(a->root, b->root))
+        return false;
+    for (uint32_t i = 0; i < a->head.n_files; i++) {
+        const ManifestFile *x = &a->file[i], *y = &b->file[i];
+        if (!str_eq(x->path, y->path) || x->bytes != y->bytes || x->mtime_nsec != y->mtime_nsec ||
+                !digest_eq(&x->head_digest, &y->head_digest))
+            return false;
+    }
+    return true;
+}
+
+static bool same_smalls(const Manifest *a, const Manifest *b) {
+    if (a->head.n_smalls != b->head.n_smalls)
+        return false;
+    for (uint32_t i = 0; i < a->head.n_smalls; i++) {
+        const ManifestSmall *x = &a->small[i], *y = &b->small[i];
+        if (!str_eq(x->path, y->path) || x->bytes != y->bytes ||
+                memcmp(x->data, y->data, x->bytes) != 0)
+            return false;
+    }
+    return true;
+}
+
+int manifest_open_kept(const char *path, const char *kept, Manifest **ret, Err *err) {
+    _cleanup_(manifest_freep) Manifest *m = NULL, *other = NULL;
+    int r = manifest_open(path, &m, err);
+    if (r < 0)
+        return r;
+    bool better = !manifest_has_digests(m) && manifest_load(kept, &other, NULL) == 0 &&
+                  manifest_has_digests(other) && same_files(m, other) && same_smalls(m, other);
+    *ret = better ? TAKE_PTR(other) : TAKE_PTR(m);
+    return 0;
+}
+
+char *manifest_kept_path(const char *state_dir, const char *name) {
+    return str_format("%s/models/%s.manifest", state_dir, name);
+}
+
 Manifest *manifest_free(Manifest *m) {
     if (m) {
         arena_done(&m->arena);

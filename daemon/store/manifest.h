@@ -88,6 +88,15 @@ int manifest_save(const Manifest *m, const char *path, Err *err);
 /* manifest_open - manifest_scan() of a directory, manifest_load() of a file. */
 int manifest_open(const char *path, Manifest **ret, Err *err);
 
+/* manifest_open_kept - as manifest_open(); for a directory the manifest kept in a file is taken
+ * instead, if it has digests and describes the same files: paths, sizes, times and headers.
+ *
+ *   kept  path of that file, which need not exist; see manifest_kept_path() */
+int manifest_open_kept(const char *path, const char *kept, Manifest **ret, Err *err);
+
+/* manifest_kept_path - STATE_DIR/models/NAME.manifest on the heap; NULL when out of memory. */
+char *manifest_kept_path(const char *state_dir, const char *name);
+
 /* manifest_parse - the binary file's bytes; copies them. Returns 0, -EBADMSG, -ENOMEM. */
 int manifest_parse(const void *data, size_t n, Manifest **ret, Err *err);
 

@@ -310,8 +310,9 @@ const void *segment_data(const Segment *s) {
     return s->map;
 }
 
-void *segment_chunk(Segment *s, size_t chunk, uint64_t *ret_room) {
-    *ret_room = size_align(manifest_chunk(s->m, chunk)->bytes, SEGMENT_PAGE);
+void *segment_chunk(Segment *s, size_t chunk, uint64_t *ret_bytes, uint64_t *ret_room) {
+    *ret_bytes = manifest_chunk(s->m, chunk)->bytes;
+    *ret_room = size_align(*ret_bytes, SEGMENT_PAGE);
     return s->map + manifest_chunk_segment_offset(s->m, chunk);
 }
 
@@ -421,7 +422,7 @@ int segment_evict(const char *path, Err *err) {
     return 0;
 }
 
-static int check_weights(int fd, Err *err) {
+int segment_check(int fd, Err *err) {
     struct stat st;
     SegmentBacking backing;
     uint64_t page, bytes = 0;
@@ -442,16 +443,4 @@ static int check_weights(int fd, Err *err) {
         r = err_set(err, -EBADMSG, "it has %ju bytes, its header says %ju", (uintmax_t)bytes,
                 (uintmax_t)h.segment_bytes);
     return r;
-}
-
-int weights_open(int inherited_fd, const char *path, Err *err) {
-    if (inherited_fd >= 0) {
-        int r = check_weights(inherited_fd, err);
-        return r < 0 ? err_prefix(err, r, "inherited segment") : inherited_fd;
-    }
-    _cleanup_close_ int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
-    if (fd < 0)
-        return err_set(err, -errno, "cannot open the segment '%s': %s", path, strerror(errno));
-    int r = check_weights(fd, err);
-    return r < 0 ? err_prefix(err, r, "segment '%s'", path) : TAKE_FD(fd);
 }

@@ -45,9 +45,9 @@ SegmentBacking segment_backing(const Segment *s);
 uint64_t segment_page_bytes(const Segment *s); /* of the file system: 2 MiB, 1 GiB, 4 KiB */
 const void *segment_data(const Segment *s);    /* where segment offset 0 is mapped */
 
-/* segment_chunk - the chunk's pages, writable; for the writer only. Reading may be rounded up to
- * whole pages: *ret_room bytes are there. */
-void *segment_chunk(Segment *s, size_t chunk, uint64_t *ret_room);
+/* segment_chunk - the chunk's pages, writable; for the writer only. The chunk has *ret_bytes, room
+ * for reads rounded up to whole pages is *ret_room. */
+void *segment_chunk(Segment *s, size_t chunk, uint64_t *ret_bytes, uint64_t *ret_room);
 
 /* segment_set - the writer's way from one state to the next; wakes all who wait for the chunk.
  *
@@ -74,15 +74,11 @@ bool segment_has_writer(const Segment *s);
  * the last reader unmaps them. Returns 0, also when there is none; -EBUSY; negative errno. */
 int segment_evict(const char *path, Err *err);
 
-/* weights_open - the descriptor of a segment for reading, safe to hand to
- * checkpoint_open_segment().
+/* segment_check - fd is a segment that may be mapped and believed, whatever its manifest: a regular
+ * file on hugetlbfs or tmpfs, owned by root or this user, not writable for others, with a header of
+ * this version.
  *
- *   inherited_fd  what systemd opened as "weights", or -1: then path is opened, without following a
- *                 symbolic link
- *
- * Whichever it is, it must be a regular file on hugetlbfs or tmpfs, owned by root or this user, not
- * writable for others, with a segment's header of this version. Returns a descriptor of the
- * caller's (inherited_fd itself if that was used) or negative errno. */
-int weights_open(int inherited_fd, const char *path, Err *err);
+ * Returns 0; -EINVAL, -EPERM, -ENOTSUP, -EBADMSG saying what it is instead. */
+int segment_check(int fd, Err *err);
 
 #endif

@@ -43,11 +43,12 @@ typedef struct ModelTensor {
 
 static inline __attribute__((unused)) void model_weights(
         const Model *m, const char *path, const ModelTensor *t, size_t n, uint32_t seed) {
-    char *json = malloc(4096 + n * 256);
-    size_t used = (size_t)sprintf(json, "{\"__metadata__\":{\"format\":\"pt\"}"), total = 0;
+    size_t room = 4096 + n * 256, total = 0;
+    char *json = malloc(room);
+    size_t used = (size_t)snprintf(json, room, "{\"__metadata__\":{\"format\":\"pt\"}");
     for (size_t i = 0; i < n; i++) {
         size_t bytes = (size_t)t[i].rows * 2048;
-        used += (size_t)sprintf(json + used,
+        used += (size_t)snprintf(json + used, room - used,
                 ",\"%s\":{\"dtype\":\"BF16\",\"shape\":[%jd,1024],\"data_offsets\":[%zu,%zu]}",
                 t[i].name, (intmax_t)t[i].rows, total, total + bytes);
         total += bytes;
@@ -73,7 +74,7 @@ static inline __attribute__((unused)) void model_weights(
 static inline __attribute__((unused)) void model_make(Model *m) {
     static const char *const dirs[] = {
             "text_encoder", "transformer", "vae", "scheduler", "tokenizer"};
-    strcpy(m->dir, "/tmp/preheat-test-XXXXXX");
+    *m = (Model){"/tmp/preheat-test-XXXXXX"};
     assert(mkdtemp(m->dir));
     for (size_t i = 0; i < 5; i++) {
         char path[128];

@@ -6,6 +6,7 @@
 #include "store/checkpoint.h"
 #include "store/segment-format.h"
 #include "store/segment.h"
+#include "store/weights.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -44,8 +45,8 @@ static void load(const Manifest *m, Segment *s, size_t chunk) {
     char file[256];
     (void)snprintf(file, sizeof(file), "%s/%s", manifest_root(m), manifest_file(m, c->file)->path);
     int fd = open(file, O_RDONLY);
-    uint64_t room;
-    void *to = segment_chunk(s, chunk, &room);
+    uint64_t bytes, room;
+    void *to = segment_chunk(s, chunk, &bytes, &room);
     segment_set(s, chunk, SEGMENT_LOADING);
     assert_int_equal(pread(fd, to, c->bytes, (off_t)c->offset), c->bytes);
     assert_int_equal(segment_verify(s, chunk, NULL), 0);

@@ -1,0 +1,381 @@
+/* preheat-warmup: fills the segment of the configured model with verified weights, then exits.
+ *
+ *   preheat-warmup                    build the manifest if there is none, fill, READY=1
+ *   preheat-warmup --reserve          ask the kernel for the huge pages (root)
+ *   preheat-warmup --evict            remove the segment
+ *   preheat-warmup --print-hugepages  what the model needs and the machine has
+ *   preheat-warmup --verify           compare the files with the manifest
+ *
+ * Exit status: 0; 1 when it failed; 2 for a wrong command line; 78 for a bad configuration. */
+#include "base/cleanup.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/size.h"
+#include "base/str.h"
+#include "config/config.h"
+#include "service/notify.h"
+#include "store/manifest.h"
+#include "warmup/fill.h"
+#include "warmup/hugepages.h"
+#include "warmup/place.h"
+
+#include <getopt.h>
+#include <signal.h>
+#include <sys/stat.h>
+
+DEFINE_CLEANUP(Manifest, manifest_free)
+DEFINE_CLEANUP(Segment, segment_close)
+
+enum { EXIT_USAGE = 2, EXIT_BAD_CONFIG = 78 };
+
+typedef enum Mode { MODE_FILL, MODE_RESERVE, MODE_EVICT, MODE_PRINT, MODE_VERIFY } Mode;
+
+typedef struct Options {
+    Mode mode;
+    const char *config, *model, *segment, *manifest;
+    ReaderKind reader;
+} Options;
+
+typedef struct Warmup {
+    const Options *o;
+    const Config *config;
+    const char *model, *segment;
+    char *kept; /* where the manifest is kept */
+} Warmup;
+
+static atomic_bool stop;
+
+static void on_stop(int signal_number) {
+    atomic_store_explicit(&stop, true, memory_order_relaxed);
+}
+
+/* No SA_RESTART: a wait ends at once. */
+static void catch_signals(void) {
+    struct sigaction a = {.sa_handler = on_stop};
+    (void)sigaction(SIGTERM, &a, NULL); /* cannot fail for these */
+    (void)sigaction(SIGINT, &a, NULL);
+}
+
+static void show(
+        const char *what, uint64_t done, uint64_t total, uint64_t rate_bytes, uint64_t usec) {
+    double rate = usec ? (double)rate_bytes / (double)usec / 1e3 : 0; /* GB/s */
+    double eta = rate > 0 ? (double)(total - done) / 1e9 / rate : 0;
+    notify_status("%s: %.0f %%, %.1f of %.1f GB, %.2f GB/s, %.0f s left", what,
+            total ? 100.0 * (double)done / (double)total : 100.0, (double)done / 1e9,
+            (double)total / 1e9, rate, eta);
+}
+
+/* While bytes come in, the start is not hung. */
+typedef struct Watch {
+    uint64_t start, last_bytes, last_shown;
+} Watch;
+
+static void watch(Watch *w, const char *what, uint64_t done, uint64_t total, uint64_t moved) {
+    enum { SHOW_USEC = 1000000, EXTEND_USEC = 60 * 1000000 };
+    uint64_t now = clock_usec();
+    if (w->last_shown && now - w->last_shown < SHOW_USEC && done < total)
+        return;
+    w->last_shown = now;
+    if (moved != w->last_bytes)
+        notify_extend(EXTEND_USEC);
+    w->last_bytes = moved;
+    show(what, done, total, moved, now - w->start);
+}
+
+static int on_build(void *context, uint64_t done, uint64_t total) {
+    watch(context, "reading the model for its manifest", done, total, done);
+    return atomic_load_explicit(&stop, memory_order_relaxed) ? -ECANCELED : 0;
+}
+
+static void on_fill(void *context, const FillProgress *p) {
+    watch(context, "loading", p->ready_bytes, p->total_bytes, p->read_bytes);
+}
+
+static void warn_nonfinite(const Manifest *m) {
+    enum { NAMED = 5 };
+    size_t n = 0;
+    for (size_t i = 0; i < manifest_n_tensors(m); i++) {
+        const ManifestTensor *t = manifest_tensor(m, i);
+        if (t->n_nonfinite && n++ < NAMED)
+            log_warning("tensor '%s' of '%s' has %ju elements that are NaN or infinite, loading it",
+                    t->name, t->part, (uintmax_t)t->n_nonfinite);
+    }
+    if (n > NAMED)
+        log_warning("%zu more tensors have NaN or infinite elements, loading them", n - NAMED);
+}
+
+/* The directory of the kept manifest may not exist on a new installation. */
+static void make_parent(const char *path) {
+    _cleanup_free_ char *copy = strdup(path);
+    char *slash = copy ? strrchr(copy, '/') : NULL;
+    if (slash && slash != copy) {
+        *slash = '\0';
+        (void)mkdir(copy, 0755); /* saving fails with the reason if this did */
+    }
+}
+
+static int build(const Warmup *w, Manifest **ret, Err *err) {
+    _cleanup_free_ char *resume = str_format("%s.part", w->kept);
+    if (!resume)
+        return err_set(err, -ENOMEM, "no memory for a path");
+    make_parent(w->kept);
+    log_info("reading '%s' once to make its manifest", w->model);
+    Watch watch_it = {.start = clock_usec()};
+    ManifestOptions o = {.chunk_size = w->config->warmup.chunk_size,
+            .n_threads = (int)w->config->warmup.threads,
+            .progress = on_build,
+            .context = &watch_it,
+            .resume_path = resume};
+    _cleanup_(manifest_freep) Manifest *m = NULL;
+    int r = manifest_build(w->model, &o, &m, err);
+    if (r == 0)
+        r = manifest_save(m, w->kept, err);
+    if (r < 0)
+        return r;
+    warn_nonfinite(m);
+    *ret = TAKE_PTR(m);
+    return 0;
+}
+
+/* A manifest with digests. */
+static int open_manifest(const Warmup *w, Manifest **ret, Err *err) {
+    _cleanup_(manifest_freep) Manifest *m = NULL;
+    int r = manifest_open_kept(w->model, w->kept, &m, err);
+    if (r < 0)
+        return r;
+    if (!manifest_has_digests(m))
+        return build(w, ret, err);
+    *ret = TAKE_PTR(m);
+    return 0;
+}
+
+static void tell_place(const PlaceReport *p) {
+    if (p->pages_missing == 0) {
+        log_info("segment '%s' is in %s", p->path, p->backing);
+        return;
+    }
+    log_warning(
+            "%ju huge pages are missing, using %s; 'preheat-warmup --reserve' as root, or 'sysctl "
+            "vm.nr_overcommit_hugepages=%ju', makes room for the next load",
+            (uintmax_t)p->pages_missing, p->backing, (uintmax_t)p->pages_needed);
+}
+
+static void tell_filled(const Warmup *w, const Manifest *m, const FillReport *f) {
+    char model[128], bytes[64], usec[64];
+    (void)snprintf(model, sizeof(model), "PREHEAT_MODEL=%s", w->config->model.name);
+    (void)snprintf(bytes, sizeof(bytes), "PREHEAT_BYTES=%ju", (uintmax_t)f->read_bytes);
+    (void)snprintf(usec, sizeof(usec), "PREHEAT_DURATION_USEC=%ju", (uintmax_t)f->elapsed_usec);
+    LogFields fields = {LOG_ID_WARM, model, bytes, usec, NULL};
+    double seconds = (double)f->elapsed_usec / 1e6;
+    log_line(LOG_NOTICE, fields,
+            "%.2f GB resident in %zu chunks after %.2f s: %zu were, %.2f GB read by %s (%.2f GB/s, "
+            "%.2f GB of it cached), %zu retries",
+            (double)manifest_weight_bytes(m) / 1e9, f->n_chunks, seconds, f->n_found_ready,
+            (double)f->read_bytes / 1e9, f->reader,
+            seconds > 0 ? (double)f->read_bytes / 1e9 / seconds : 0, (double)f->cached_bytes / 1e9,
+            f->n_retries);
+}
+
+static int run_fill(const Warmup *w, Err *err) {
+    _cleanup_(manifest_freep) Manifest *m = NULL;
+    _cleanup_(segment_closep) Segment *s = NULL;
+    PlaceReport place;
+    FillReport report;
+    int r = open_manifest(w, &m, err);
+    if (r < 0)
+        return r;
+    notify_status("getting %ju MiB of memory", (uintmax_t)(manifest_segment_bytes(m) / MIB));
+    r = place_open(m, w->segment, w->config->warmup.free_memory_floor, &s, &place, err);
+    if (r < 0)
+        return r;
+    tell_place(&place);
+    Watch watch_it = {.start = clock_usec()};
+    FillOptions o = {.kind = w->o->reader,
+            .queue_depth = (int)w->config->warmup.queue_depth,
+            .read_size = size_align(w->config->warmup.read_size, 4096),
+            .n_threads = (int)MIN(w->config->warmup.threads, (int64_t)8),
+            .retries = (int)w->config->warmup.retries,
+            .retry_delay_usec = w->config->warmup.retry_delay_usec,
+            .timeout_usec =
+                    w->config->warmup.timeout_usec ? w->config->warmup.timeout_usec : USEC_INFINITY,
+            .stop = &stop,
+            .progress = on_fill,
+            .context = &watch_it};
+    r = fill_segment(m, s, &o, &report, err);
+    if (report.n_found_damaged)
+        log_warning("%zu chunks had changed in memory, read them again", report.n_found_damaged);
+    if (r == 0)
+        tell_filled(w, m, &report);
+    return r;
+}
+
+static int run_reserve(const Warmup *w, Err *err) {
+    _cleanup_(manifest_freep) Manifest *m = NULL;
+    int r = manifest_open(w->model, &m, err);
+    if (r < 0)
+        return r;
+    uint64_t wanted = manifest_segment_bytes(m) / HUGEPAGE_BYTES;
+    int64_t mode = w->config->warmup.reserve;
+    if (mode == CONFIG_RESERVE_NONE) {
+        log_info("reserve = none: leaving the kernel's huge pages as they are, %ju are needed",
+                (uintmax_t)wanted);
+        return 0;
+    }
+    HugePages h;
+    r = hugepages_reserve(NULL,
+            mode == CONFIG_RESERVE_PERMANENT ? HUGEPAGES_PERMANENT : HUGEPAGES_SURPLUS, wanted, &h,
+            err);
+    if (r < 0)
+        return r;
+    uint64_t got = mode == CONFIG_RESERVE_PERMANENT ? h.total : h.overcommit;
+    log_line(got < wanted ? LOG_WARNING : LOG_INFO, NULL,
+            "huge pages of 2 MiB, %s: wanted %ju, got %ju%s",
+            mode == CONFIG_RESERVE_PERMANENT ? "permanent" : "surplus allowed", (uintmax_t)wanted,
+            (uintmax_t)got, got < wanted ? ", the warm-up will use shared memory" : "");
+    return 0;
+}
+
+static int run_print(const Warmup *w, Err *err) {
+    _cleanup_(manifest_freep) Manifest *m = NULL;
+    HugePages h = {0};
+    int r = manifest_open(w->model, &m, err);
+    if (r == 0)
+        r = hugepages_read(NULL, &h, err);
+    if (r < 0)
+        return r;
+    uint64_t wanted = manifest_segment_bytes(m) / HUGEPAGE_BYTES;
+    (void)printf("needed      %ju pages of 2 MiB (%ju MiB)\n"
+                 "available   %ju (%ju free, %ju of them promised, surplus %ju of %ju)\n"
+                 "for now     sysctl vm.nr_overcommit_hugepages=%ju\n"
+                 "from boot   hugepagesz=2M hugepages=%ju on the kernel command line\n",
+            (uintmax_t)wanted, (uintmax_t)(wanted * 2), (uintmax_t)hugepages_available(&h),
+            (uintmax_t)h.free, (uintmax_t)h.promised, (uintmax_t)h.surplus, (uintmax_t)h.overcommit,
+            (uintmax_t)wanted, (uintmax_t)wanted);
+    return 0;
+}
+
+static int run_verify(const Warmup *w, Err *err) {
+    _cleanup_(manifest_freep) Manifest *m = NULL;
+    int r = manifest_open_kept(w->model, w->kept, &m, err);
+    if (r < 0)
+        return r;
+    Watch watch_it = {.start = clock_usec()};
+    ManifestOptions o = {.progress = on_build, .context = &watch_it};
+    r = manifest_verify(m, &o, err);
+    if (r == 0)
+        log_info("%zu files of '%s' are as the manifest says", manifest_n_files(m),
+                manifest_root(m));
+    return r;
+}
+
+static int usage(void) {
+    (void)fputs("usage: preheat-warmup [--config FILE] [--model DIR|MANIFEST] [--segment FILE]\n"
+                "                      [--manifest FILE] [--reader auto|io_uring|threads]\n"
+                "                      [--reserve | --evict | --print-hugepages | --verify]\n",
+            stderr);
+    return EXIT_USAGE;
+}
+
+static bool parse_reader(const char *text, ReaderKind *ret) {
+    static const char *const names[] = {
+            [READER_AUTO] = "auto", [READER_URING] = "io_uring", [READER_THREADS] = "threads"};
+    for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+        if (str_eq(text, names[i])) {
+            *ret = (ReaderKind)i;
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool parse_options(int argc, char **argv, Options *o) {
+    enum { O_CONFIG = 1, O_MODEL, O_SEGMENT, O_MANIFEST, O_READER, O_MODE };
+    static const struct option known[] = {{"config", required_argument, NULL, O_CONFIG},
+            {"model", required_argument, NULL, O_MODEL},
+            {"segment", required_argument, NULL, O_SEGMENT},
+            {"manifest", required_argument, NULL, O_MANIFEST},
+            {"reader", required_argument, NULL, O_READER},
+            {"reserve", no_argument, NULL, O_MODE + MODE_RESERVE},
+            {"evict", no_argument, NULL, O_MODE + MODE_EVICT},
+            {"print-hugepages", no_argument, NULL, O_MODE + MODE_PRINT},
+            {"verify", no_argument, NULL, O_MODE + MODE_VERIFY}, {0}};
+    for (int c; (c = getopt_long(argc, argv, "", known, NULL)) != -1;) {
+        switch (c) {
+        case O_CONFIG:
+            o->config = optarg;
+            break;
+        case O_MODEL:
+            o->model = optarg;
+            break;
+        case O_SEGMENT:
+            o->segment = optarg;
+            break;
+        case O_MANIFEST:
+            o->manifest = optarg;
+            break;
+        case O_READER:
+            if (!parse_reader(optarg, &o->reader))
+                return false;
+            break;
+        default:
+            if (c < O_MODE || o->mode != MODE_FILL)
+                return false;
+            o->mode = (Mode)(c - O_MODE);
+        }
+    }
+    return optind == argc;
+}
+
+static int run(const Warmup *w, Err *err) {
+    if (!*w->model && w->o->mode != MODE_EVICT) {
+        log_info("no model is configured, nothing to do");
+        return 0;
+    }
+    switch (w->o->mode) {
+    case MODE_FILL:
+        return run_fill(w, err);
+    case MODE_RESERVE:
+        return run_reserve(w, err);
+    case MODE_EVICT:
+        return place_evict(w->segment, err);
+    case MODE_PRINT:
+        return run_print(w, err);
+    case MODE_VERIFY:
+        break;
+    }
+    return run_verify(w, err);
+}
+
+int main(int argc, char **argv) {
+    Options o = {0};
+    log_open("preheat-warmup");
+    if (!parse_options(argc, argv, &o))
+        return usage();
+    _cleanup_(config_freep) Config *config = NULL;
+    Err err = {0};
+    if (config_load(o.config, &config, &err) < 0) {
+        LogFields fields = {LOG_ID_CONFIG_REFUSED, NULL};
+        log_line(LOG_ERR, fields, "%s", err_text(&err));
+        return EXIT_BAD_CONFIG;
+    }
+    _cleanup_free_ char *kept =
+            o.manifest ? strdup(o.manifest)
+                       : manifest_kept_path(config->jobs.state_dir, config->model.name);
+    Warmup w = {.o = &o,
+            .config = config,
+            .model = o.model ? o.model : config->model.path,
+            .segment = o.segment ? o.segment : config->model.segment,
+            .kept = kept};
+    catch_signals();
+    int r = kept ? run(&w, &err) : err_set(&err, -ENOMEM, "no memory for a path");
+    if (r < 0) {
+        log_error("%s", err_text(&err));
+        notify_status("%s", err_text(&err));
+        return EXIT_FAILURE;
+    }
+    if (o.mode == MODE_FILL) {
+        notify_status("resident");
+        notify_ready();
+    }
+    return EXIT_SUCCESS;
+}

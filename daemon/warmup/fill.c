@@ -1,0 +1,422 @@
+#include "warmup/fill.h"
+
+#include "base/cleanup.h"
+#include "base/clock.h"
+#include "base/pool.h"
+#include "base/size.h"
+#include "warmup/source.h"
+#include "warmup/verifier.h"
+
+#include <sched.h>
+#include <time.h>
+
+DEFINE_CLEANUP(Pool, pool_free)
+DEFINE_CLEANUP(Reader, reader_close)
+DEFINE_CLEANUP(Verifier, verifier_free)
+
+enum { MAX_SLOTS = 16, DEFAULT_DEPTH = 32, DEFAULT_READ = 2 * 1024 * 1024, MAX_VERIFIERS = 8 };
+
+typedef enum SlotPhase { SLOT_FREE, SLOT_READING, SLOT_VERIFYING } SlotPhase;
+
+/* One chunk between being taken up and being ready. */
+typedef struct Slot {
+    SlotPhase phase;
+    size_t chunk;
+    char *data;
+    uint64_t room, bytes; /* of the chunk with and without its padding */
+    uint64_t submitted;
+    int n_under_way;
+    bool cached; /* read through the page cache because it is there */
+    int error;
+    Err err; /* the first of its pieces that failed */
+} Slot;
+
+/* A chunk that failed and waits for its next attempt. */
+typedef struct Retry {
+    size_t chunk;
+    uint64_t not_before; /* clock_usec() */
+} Retry;
+
+/* A read with what it still needs to know when it comes back; the ReadPiece comes first so that one
+ * pointer is both. */
+typedef struct Read {
+    ReadPiece piece;
+    Slot *slot;
+    uint64_t wanted; /* bytes that must come; piece.bytes may be rounded up behind the file's end */
+    struct Read *next_free;
+} Read;
+
+/* Owner: the thread in fill_segment(). */
+typedef struct Fill {
+    const Manifest *m;
+    Segment *s;
+    FillOptions o;
+    Source *source;
+    Reader *reader;
+    Verifier *verifier;
+    FillReport *report;
+
+    Slot slot[MAX_SLOTS];
+    int n_slots, n_verifying, n_under_way;
+    Read *read, *free_reads;
+    size_t next;       /* the next chunk that was not looked at yet */
+    uint8_t *attempts; /* [n_chunks] that failed */
+    Retry *retry;      /* [n_chunks] room, n_retries used */
+    size_t n_retries;
+
+    uint64_t start, deadline, last_tick, ready_bytes;
+    int stopping; /* 0 or the code to end with */
+    int result;   /* of the first chunk that was given up */
+    Err err;
+} Fill;
+
+static void tick(Fill *f) {
+    uint64_t now = clock_usec();
+    if (f->stopping == 0 && f->o.stop && atomic_load_explicit(f->o.stop, memory_order_relaxed))
+        f->stopping = -ECANCELED;
+    if (f->stopping == 0 && now >= f->deadline)
+        f->stopping = -ETIMEDOUT;
+    if (!f->o.progress || now - f->last_tick < FILL_TICK_USEC)
+        return;
+    f->last_tick = now;
+    FillProgress p = {.ready_bytes = f->ready_bytes,
+            .total_bytes = manifest_weight_bytes(f->m),
+            .read_bytes = f->report->read_bytes,
+            .elapsed_usec = now - f->start};
+    f->o.progress(f->o.context, &p);
+}
+
+static void give_up(Fill *f, size_t chunk, int error, const Err *err) {
+    segment_set(f->s, chunk, SEGMENT_BAD);
+    if (f->result == 0) {
+        f->result = error;
+        f->err = *err;
+    }
+}
+
+static void chunk_failed(Fill *f, size_t chunk, int error, const Err *err) {
+    if (f->attempts[chunk] >= f->o.retries) {
+        give_up(f, chunk, error, err);
+        return;
+    }
+    int doublings = MIN((int)f->attempts[chunk], 16);
+    f->attempts[chunk]++;
+    f->report->n_retries++;
+    segment_set(f->s, chunk, SEGMENT_EMPTY);
+    f->retry[f->n_retries++] = (Retry){chunk, clock_deadline(f->o.retry_delay_usec << doublings)};
+}
+
+/* All of the slot's reads came back. */
+static void slot_read(Fill *f, Slot *slot) {
+    source_release(f->source, slot->chunk, slot->cached);
+    if (slot->error < 0 || f->stopping) {
+        slot->phase = SLOT_FREE;
+        if (slot->error < 0)
+            chunk_failed(f, slot->chunk, slot->error, &slot->err);
+        else
+            segment_set(f->s, slot->chunk, SEGMENT_EMPTY);
+        return;
+    }
+    slot->phase = SLOT_VERIFYING;
+    f->n_verifying++;
+    verifier_add(f->verifier, (int)(slot - f->slot), slot->chunk);
+}
+
+static void slot_verified(Fill *f, const Verdict *v) {
+    Slot *slot = &f->slot[v->slot];
+    slot->phase = SLOT_FREE;
+    f->n_verifying--;
+    if (v->result < 0) {
+        chunk_failed(f, slot->chunk, v->result, &v->err);
+        return;
+    }
+    segment_set(f->s, slot->chunk, SEGMENT_READY);
+    f->report->n_ready++;
+    f->ready_bytes += slot->bytes;
+}
+
+/* The chunk to load next: a retry that is due, else the next by first use. */
+static bool take_chunk(Fill *f, size_t *ret) {
+    uint64_t now = f->n_retries ? clock_usec() : 0;
+    for (size_t i = 0; i < f->n_retries; i++) {
+        if (f->retry[i].not_before > now)
+            continue;
+        *ret = f->retry[i].chunk;
+        f->retry[i] = f->retry[--f->n_retries];
+        return true;
+    }
+    while (f->next < manifest_n_chunks(f->m)) {
+        size_t chunk = f->next++;
+        if (segment_state(f->s, chunk) != SEGMENT_READY) {
+            *ret = chunk;
+            return true;
+        }
+    }
+    return false;
+}
+
+static void slot_begin(Fill *f, Slot *slot, size_t chunk) {
+    *slot = (Slot){.phase = SLOT_READING, .chunk = chunk};
+    slot->data = segment_chunk(f->s, chunk, &slot->bytes, &slot->room);
+    /* After a failure the disk itself is asked: the page cache may be what is wrong. */
+    slot->cached = f->attempts[chunk] == 0 && source_is_cached(f->source, chunk);
+    segment_set(f->s, chunk, SEGMENT_LOADING);
+    reader_region(f->reader, (int)(slot - f->slot), slot->data, slot->room);
+}
+
+/* A slot with something left to submit; begins a chunk when there is none. */
+static Slot *slot_to_read(Fill *f) {
+    Slot *unused = NULL;
+    for (int i = 0; i < f->n_slots; i++) {
+        Slot *slot = &f->slot[i];
+        if (slot->phase == SLOT_READING && slot->submitted < slot->bytes && slot->error == 0)
+            return slot;
+        if (slot->phase == SLOT_FREE)
+            unused = slot;
+    }
+    size_t chunk;
+    if (!unused || !take_chunk(f, &chunk))
+        return NULL;
+    slot_begin(f, unused, chunk);
+    return unused;
+}
+
+static void submit(Fill *f, Read *r) {
+    Slot *slot = r->slot;
+    r->piece.fd = source_fd(f->source, slot->chunk, slot->cached);
+    r->piece.slow = slot->cached;
+    slot->n_under_way++;
+    f->n_under_way++;
+    reader_submit(f->reader, &r->piece);
+}
+
+static void submit_next(Fill *f, Slot *slot) {
+    Read *r = f->free_reads;
+    f->free_reads = r->next_free;
+    r->slot = slot;
+    r->wanted = MIN(f->o.read_size, slot->bytes - slot->submitted);
+    r->piece.region = (int)(slot - f->slot);
+    r->piece.to = slot->data + slot->submitted;
+    r->piece.offset = manifest_chunk(f->m, slot->chunk)->offset + slot->submitted;
+    r->piece.bytes = size_align(r->wanted, SOURCE_ALIGN);
+    slot->submitted += r->wanted;
+    submit(f, r);
+}
+
+static void slot_error(Fill *f, Slot *slot, const Read *r, int error) {
+    if (slot->error == 0) {
+        slot->error = error;
+        source_explain(f->source, slot->chunk, r->piece.offset, error, &slot->err);
+    }
+}
+
+/* Returns true when the read goes on: interrupted, short in the middle, or to be repeated without
+ * O_DIRECT because the file system has none. */
+static bool read_goes_on(Fill *f, Read *r) {
+    Slot *slot = r->slot;
+    ssize_t n = r->piece.result;
+    if (slot->error < 0 || f->stopping)
+        return false;
+    if (n == -EINTR || n == -EAGAIN)
+        return true;
+    if (n == -EINVAL && !slot->cached && source_without_direct(f->source, slot->chunk))
+        return true;
+    if (n < 0) {
+        slot_error(f, slot, r, (int)n);
+        return false;
+    }
+    uint64_t got = MIN((uint64_t)n, r->wanted);
+    f->report->read_bytes += got;
+    if (slot->cached)
+        f->report->cached_bytes += got;
+    r->wanted -= got;
+    if (r->wanted == 0)
+        return false;
+    if (n == 0) {
+        slot_error(f, slot, r, -ENODATA);
+        return false;
+    }
+    r->piece.to = (char *)r->piece.to + n;
+    r->piece.offset += (uint64_t)n;
+    r->piece.bytes -= (size_t)n;
+    return true;
+}
+
+static void read_done(Fill *f, Read *r) {
+    Slot *slot = r->slot;
+    slot->n_under_way--;
+    f->n_under_way--;
+    if (read_goes_on(f, r)) {
+        submit(f, r);
+        return;
+    }
+    r->next_free = f->free_reads;
+    f->free_reads = r;
+    bool all_out = slot->submitted >= slot->bytes || slot->error < 0 || f->stopping;
+    if (slot->n_under_way == 0 && all_out)
+        slot_read(f, slot);
+}
+
+/* The earliest retry, or a tick, whichever is first. */
+static void sleep_for_retry(const Fill *f) {
+    uint64_t until = clock_deadline(FILL_TICK_USEC);
+    for (size_t i = 0; i < f->n_retries; i++)
+        until = MIN(until, f->retry[i].not_before);
+    uint64_t left = clock_left(until);
+    struct timespec t = {
+            .tv_sec = (time_t)(left / USEC_PER_SEC), .tv_nsec = (long)(left % USEC_PER_SEC * 1000)};
+    (void)nanosleep(&t, NULL); /* a signal ends it early: the caller looks at the stop flag next */
+}
+
+/* One step: something comes back, or time passes. False when nothing is left to do. */
+static bool step(Fill *f) {
+    Verdict v;
+    ReadPiece *p;
+    while (verifier_take(f->verifier, 0, &v))
+        slot_verified(f, &v);
+    if (f->n_under_way > 0) {
+        if (reader_wait(f->reader, FILL_TICK_USEC, &p) == 0)
+            read_done(f, (Read *)p);
+        return true;
+    }
+    if (f->n_verifying > 0) {
+        if (verifier_take(f->verifier, FILL_TICK_USEC, &v))
+            slot_verified(f, &v);
+        return true;
+    }
+    if (f->stopping || (f->n_retries == 0 && f->next >= manifest_n_chunks(f->m)))
+        return false;
+    if (f->n_retries > 0)
+        sleep_for_retry(f);
+    return true;
+}
+
+/* Slots whose reads all came back before the rest was submitted, when stopping. */
+static void abandon_slots(Fill *f) {
+    for (int i = 0; i < f->n_slots; i++) {
+        if (f->slot[i].phase == SLOT_READING && f->slot[i].n_under_way == 0)
+            slot_read(f, &f->slot[i]);
+    }
+}
+
+static void run(Fill *f) {
+    do {
+        tick(f);
+        Slot *slot;
+        while (!f->stopping && f->free_reads && (slot = slot_to_read(f)))
+            submit_next(f, slot);
+        if (f->stopping)
+            abandon_slots(f);
+    } while (step(f));
+    f->last_tick = 0; /* the last word */
+    tick(f);
+}
+
+typedef struct Recheck {
+    Segment *s;
+    atomic_size_t n_ready, n_damaged;
+    _Atomic uint64_t ready_bytes;
+    const Manifest *m;
+} Recheck;
+
+static void recheck_some(void *context, int64_t begin, int64_t end, int worker) {
+    Recheck *c = context;
+    for (int64_t i = begin; i < end; i++) {
+        size_t chunk = (size_t)i;
+        if (segment_state(c->s, chunk) != SEGMENT_READY)
+            continue;
+        if (segment_verify(c->s, chunk, NULL) == 0) {
+            atomic_fetch_add(&c->n_ready, 1);
+            atomic_fetch_add(&c->ready_bytes, manifest_chunk(c->m, chunk)->bytes);
+        } else {
+            segment_set(c->s, chunk, SEGMENT_EMPTY);
+            atomic_fetch_add(&c->n_damaged, 1);
+        }
+    }
+}
+
+/* What an earlier writer left is believed only after a second look. */
+static int recheck(Fill *f, Err *err) {
+    _cleanup_(pool_freep) Pool *pool = NULL;
+    int r = pool_new(f->o.n_threads, &pool, err);
+    if (r < 0)
+        return r;
+    Recheck c = {.s = f->s, .m = f->m};
+    pool_for(pool, (int64_t)manifest_n_chunks(f->m), 1, recheck_some, &c);
+    f->report->n_found_ready = f->report->n_ready = c.n_ready;
+    f->report->n_found_damaged = c.n_damaged;
+    f->ready_bytes = c.ready_bytes;
+    return 0;
+}
+
+static int cpus(void) {
+    cpu_set_t set;
+    return sched_getaffinity(0, sizeof(set), &set) < 0 ? 1 : MAX(CPU_COUNT(&set), 1);
+}
+
+static int conclude(const Fill *f, Err *err) {
+    if (f->stopping == -ETIMEDOUT)
+        return err_set(err, -ETIMEDOUT, "time is up with %zu of %zu chunks loaded, which stay",
+                f->report->n_ready, f->report->n_chunks);
+    if (f->stopping)
+        return err_set(err, f->stopping, "told to stop with %zu of %zu chunks loaded, which stay",
+                f->report->n_ready, f->report->n_chunks);
+    if (f->result < 0 && err)
+        *err = f->err;
+    return f->result;
+}
+
+static int fill_with(Fill *f, Err *err) {
+    size_t n = manifest_n_chunks(f->m);
+    _cleanup_free_ Read *read = calloc((size_t)f->o.queue_depth, sizeof(*read));
+    _cleanup_free_ uint8_t *attempts = calloc(n, sizeof(*attempts));
+    _cleanup_free_ Retry *retry = calloc(n, sizeof(*retry));
+    _cleanup_(source_freep) Source *source = NULL;
+    _cleanup_(reader_closep) Reader *reader = NULL;
+    _cleanup_(verifier_freep) Verifier *verifier = NULL;
+    if (!read || !attempts || !retry)
+        return err_set(err, -ENOMEM, "no memory to fill %zu chunks", n);
+    for (int i = 0; i < f->o.queue_depth; i++) {
+        read[i].next_free = f->free_reads;
+        f->free_reads = &read[i];
+    }
+    f->read = read;
+    f->attempts = attempts;
+    f->retry = retry;
+    int r = source_open(f->m, &source, err);
+    if (r == 0)
+        r = reader_open(f->o.kind, f->o.queue_depth, &reader, err);
+    if (r == 0)
+        r = verifier_new(f->s, f->o.n_threads, &verifier, err);
+    if (r < 0)
+        return r;
+    f->source = source;
+    f->reader = reader;
+    f->verifier = verifier;
+    f->report->reader = reader_name(reader);
+    run(f);
+    return conclude(f, err);
+}
+
+int fill_segment(
+        const Manifest *m, Segment *s, const FillOptions *o, FillReport *report, Err *err) {
+    *report = (FillReport){.reader = "none", .n_chunks = manifest_n_chunks(m)};
+    if (!manifest_has_digests(m))
+        return err_set(err, -EINVAL, "the manifest of '%s' has no digests", manifest_root(m));
+    Fill *f = calloc(1, sizeof(*f));
+    if (!f)
+        return err_set(err, -ENOMEM, "no memory to fill a segment");
+    *f = (Fill){.m = m, .s = s, .o = *o, .report = report, .start = clock_usec()};
+    f->deadline = clock_deadline(o->timeout_usec);
+    f->o.queue_depth = o->queue_depth ? o->queue_depth : DEFAULT_DEPTH;
+    f->o.read_size = o->read_size ? o->read_size : DEFAULT_READ;
+    f->o.n_threads = o->n_threads ? o->n_threads : MIN(cpus(), (int)MAX_VERIFIERS);
+    f->n_slots = MIN(f->o.n_threads + 3, (int)MAX_SLOTS);
+    assert(f->o.read_size % SOURCE_ALIGN == 0 && f->o.read_size < (uint64_t)1 << 31);
+    int r = recheck(f, err);
+    if (r == 0 && report->n_ready < report->n_chunks)
+        r = fill_with(f, err);
+    report->elapsed_usec = clock_usec() - f->start;
+    free(f);
+    return r;
+}

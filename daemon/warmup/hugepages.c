@@ -1,0 +1,118 @@
+#include "warmup/hugepages.h"
+
+#include "base/cleanup.h"
+#include "base/io.h"
+#include "base/macro.h"
+#include "base/size.h"
+#include "base/str.h"
+
+#include <fcntl.h>
+#include <string.h>
+#include <sys/sysinfo.h>
+
+static const char default_sysfs[] = "/sys/kernel/mm/hugepages/hugepages-2048kB";
+
+static int read_text(int dir_fd, const char *path, char *text, size_t size) {
+    _cleanup_close_ int fd = openat(dir_fd, path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return -errno;
+    ssize_t n = io_read_all(fd, text, size - 1);
+    if (n < 0)
+        return (int)n;
+    text[n] = '\0';
+    return 0;
+}
+
+static int read_number(int dir, const char *name, uint64_t *ret) {
+    char text[64];
+    int r = read_text(dir, name, text, sizeof(text));
+    if (r < 0)
+        return r;
+    text[strcspn(text, "\n")] = '\0';
+    return str_to_u64(text, ret);
+}
+
+int hugepages_read(const char *sysfs, HugePages *ret, Err *err) {
+    HugePages h = {0};
+    const struct {
+        const char *name;
+        uint64_t *value;
+    } counters[] = {{"nr_hugepages", &h.total}, {"free_hugepages", &h.free},
+            {"resv_hugepages", &h.promised}, {"surplus_hugepages", &h.surplus},
+            {"nr_overcommit_hugepages", &h.overcommit}};
+    if (!sysfs)
+        sysfs = default_sysfs;
+    _cleanup_close_ int dir = open(sysfs, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (dir < 0)
+        return err_set(err, -ENOTSUP, "this kernel has no huge pages of 2 MiB ('%s': %s)", sysfs,
+                strerror(errno));
+    for (size_t i = 0; i < ARRAY_LEN(counters); i++) {
+        int r = read_number(dir, counters[i].name, counters[i].value);
+        if (r < 0)
+            return err_set(
+                    err, r, "cannot read '%s/%s': %s", sysfs, counters[i].name, strerror(-r));
+    }
+    *ret = h;
+    return 0;
+}
+
+uint64_t hugepages_available(const HugePages *h) {
+    uint64_t free = h->free > h->promised ? h->free - h->promised : 0;
+    return free + (h->overcommit > h->surplus ? h->overcommit - h->surplus : 0);
+}
+
+static int write_text(const char *path, const char *text) {
+    _cleanup_close_ int fd = open(path, O_WRONLY | O_CLOEXEC);
+    return fd < 0 ? -errno : io_write_all(fd, text, strlen(text));
+}
+
+/* The unit's sandbox may leave only one of the two places writable. */
+static int write_counter(const char *sysfs, const char *name, uint64_t value, Err *err) {
+    _cleanup_free_ char *path = str_format("%s/%s", sysfs ? sysfs : default_sysfs, name);
+    _cleanup_free_ char *proc = str_format("/proc/sys/vm/%s", name);
+    _cleanup_free_ char *text = str_format("%ju", (uintmax_t)value);
+    if (!path || !proc || !text)
+        return err_set(err, -ENOMEM, "no memory for a path");
+    int r = write_text(path, text);
+    if (r < 0 && !sysfs)
+        r = write_text(proc, text);
+    return r < 0 ? err_set(err, r, "cannot write %s to '%s': %s", text, path, strerror(-r)) : 0;
+}
+
+int hugepages_reserve(
+        const char *sysfs, HugePagesMode mode, uint64_t wanted, HugePages *ret, Err *err) {
+    HugePages h;
+    int r = hugepages_read(sysfs, &h, err);
+    if (r < 0)
+        return r;
+    uint64_t persistent = h.total - MIN(h.surplus, h.total);
+    if (mode == HUGEPAGES_SURPLUS && h.overcommit < wanted)
+        r = write_counter(sysfs, "nr_overcommit_hugepages", wanted, err);
+    else if (mode == HUGEPAGES_PERMANENT && persistent < wanted)
+        r = write_counter(sysfs, "nr_hugepages", wanted, err);
+    if (r == 0)
+        r = hugepages_read(sysfs, &h, err);
+    if (r < 0)
+        return r;
+    if (mode == HUGEPAGES_PERMANENT && h.total < wanted) {
+        (void)write_text("/proc/sys/vm/compact_memory", "1"); /* helps or does not */
+        r = write_counter(sysfs, "nr_hugepages", wanted, err);
+        if (r == 0)
+            r = hugepages_read(sysfs, &h, err);
+    }
+    if (r == 0)
+        *ret = h;
+    return r;
+}
+
+uint64_t hugepages_memory_available(void) {
+    char text[8192];
+    unsigned long long kib;
+    if (read_text(AT_FDCWD, "/proc/meminfo", text, sizeof(text)) == 0) {
+        const char *line = strstr(text, "MemAvailable:");
+        if (line && sscanf(line, "MemAvailable: %llu kB", &kib) == 1)
+            return kib * KIB;
+    }
+    struct sysinfo s;
+    return sysinfo(&s) < 0 ? 0 : (uint64_t)s.freeram * s.mem_unit;
+}

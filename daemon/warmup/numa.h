@@ -1,0 +1,9 @@
+/* numa - takes memory where the GPU is. */
+#ifndef PREHEAT_WARMUP_NUMA_H
+#define PREHEAT_WARMUP_NUMA_H
+
+/* numa_prefer_gpu - this thread's further allocations prefer the node of the first NVIDIA display
+ * controller. Returns the node; -1 when there is none, or it has no node, or the kernel refuses. */
+int numa_prefer_gpu(void);
+
+#endif

@@ -1,0 +1,61 @@
+/* reader - many reads of files under way at once, straight into memory that the caller names.
+ *
+ * Two kinds: io_uring with registered buffers, and threads with pread for kernels and sandboxes
+ * that refuse io_uring. One owner: all calls from one thread. The memory of a piece must stay until
+ * the piece came back. */
+#ifndef PREHEAT_WARMUP_READER_H
+#define PREHEAT_WARMUP_READER_H
+
+#include "base/err.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+typedef enum ReaderKind {
+    READER_AUTO, /* io_uring where it opens, else threads */
+    READER_URING,
+    READER_THREADS,
+} ReaderKind;
+
+enum { READER_MAX_DEPTH = 1024, READER_MAX_REGIONS = 64 };
+
+/* One read. The reader writes result and uses next; the rest is the caller's. */
+typedef struct ReadPiece {
+    int fd;
+    int region; /* of reader_region(); to and bytes lie in it */
+    bool slow;  /* io_uring: have a kernel thread copy, as reads of the page cache block */
+    void *to;
+    size_t bytes;
+    uint64_t offset;
+    ssize_t result; /* bytes read or negative errno */
+    struct ReadPiece *next;
+} ReadPiece;
+
+typedef struct Reader Reader;
+
+/* reader_open - at most `depth` pieces will be under way at once.
+ *
+ * Returns 0; for READER_URING the negative errno that the kernel gave. */
+int reader_open(ReaderKind kind, int depth, Reader **ret, Err *err);
+
+/* reader_close - nothing may be under way, asserted. */
+Reader *reader_close(Reader *r);
+
+const char *reader_name(const Reader *r); /* "io_uring" or "threads" */
+
+/* reader_region - announces the memory that pieces of this region go to, replacing the last
+ * announcement; none of its pieces may be under way. Never fails: what cannot be registered with
+ * the kernel is read into without. */
+void reader_region(Reader *r, int region, void *data, size_t bytes);
+
+/* reader_submit - starts a piece; *p belongs to the reader until reader_wait() returns it. */
+void reader_submit(Reader *r, ReadPiece *p);
+
+/* reader_wait - the next piece that is done, in any order.
+ *
+ * Returns 0; READER_TIMEOUT; -EINTR when a signal came. Something must be under way, asserted. */
+enum { READER_TIMEOUT = 1 };
+int reader_wait(Reader *r, uint64_t timeout_usec, ReadPiece **ret);
+
+#endif

@@ -1,0 +1,110 @@
+#include "warmup/source.h"
+
+#include "base/macro.h"
+
+#include <fcntl.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/uio.h>
+
+typedef struct SourceFile {
+    int direct; /* -1: the file system has no O_DIRECT */
+    int buffered;
+} SourceFile;
+
+/* Owner: the thread that fills. */
+struct Source {
+    const Manifest *m;
+    SourceFile file[];
+};
+
+static const SourceFile *file_of(const Source *s, size_t chunk) {
+    return &s->file[manifest_chunk(s->m, chunk)->file];
+}
+
+static int open_file(const ManifestFile *f, int root, SourceFile *ret, Err *err) {
+    ret->buffered = openat(root, f->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    struct stat st;
+    if (ret->buffered < 0 || fstat(ret->buffered, &st) < 0)
+        return err_set(err, -errno, "cannot open '%s': %s", f->path, strerror(errno));
+    if (!S_ISREG(st.st_mode) || (uint64_t)st.st_size != f->bytes)
+        return err_set(err, -ESTALE, "'%s' has %jd bytes, the manifest says %ju", f->path,
+                (intmax_t)st.st_size, (uintmax_t)f->bytes);
+    ret->direct = openat(root, f->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_DIRECT);
+    return 0;
+}
+
+int source_open(const Manifest *m, Source **ret, Err *err) {
+    size_t n = manifest_n_files(m);
+    _cleanup_(source_freep) Source *s = malloc(sizeof(*s) + n * sizeof(s->file[0]));
+    if (!s)
+        return err_set(err, -ENOMEM, "no memory to open %zu files", n);
+    s->m = m;
+    for (size_t i = 0; i < n; i++)
+        s->file[i] = (SourceFile){-1, -1};
+    _cleanup_close_ int root = open(manifest_root(m), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (root < 0)
+        return err_set(
+                err, -errno, "cannot open the model '%s': %s", manifest_root(m), strerror(errno));
+    for (size_t i = 0; i < n; i++) {
+        int r = open_file(manifest_file(m, i), root, &s->file[i], err);
+        if (r < 0)
+            return err_prefix(err, r, "model '%s'", manifest_root(m));
+    }
+    *ret = TAKE_PTR(s);
+    return 0;
+}
+
+Source *source_free(Source *s) {
+    if (!s)
+        return NULL;
+    for (size_t i = 0; i < manifest_n_files(s->m); i++) {
+        fd_closep(&s->file[i].direct);
+        fd_closep(&s->file[i].buffered);
+    }
+    free(s);
+    return NULL;
+}
+
+bool source_is_cached(const Source *s, size_t chunk) {
+    enum { PROBES = 8, PROBE_BYTES = 512 };
+    const ManifestChunk *c = manifest_chunk(s->m, chunk);
+    char bytes[PROBE_BYTES];
+    struct iovec v = {.iov_base = bytes, .iov_len = MIN(c->bytes, (uint64_t)PROBE_BYTES)};
+    for (uint64_t i = 0; i < PROBES; i++) {
+        uint64_t at = c->offset + (c->bytes - v.iov_len) / (PROBES - 1) * i;
+        if (preadv2(file_of(s, chunk)->buffered, &v, 1, (off_t)at, RWF_NOWAIT) !=
+                (ssize_t)v.iov_len)
+            return false;
+    }
+    return true;
+}
+
+int source_fd(const Source *s, size_t chunk, bool cached) {
+    const SourceFile *f = file_of(s, chunk);
+    return cached || f->direct < 0 ? f->buffered : f->direct;
+}
+
+bool source_without_direct(Source *s, size_t chunk) {
+    SourceFile *f = &s->file[manifest_chunk(s->m, chunk)->file];
+    bool had = f->direct >= 0;
+    fd_closep(&f->direct);
+    return had;
+}
+
+void source_release(const Source *s, size_t chunk, bool cached) {
+    const ManifestChunk *c = manifest_chunk(s->m, chunk);
+    const SourceFile *f = file_of(s, chunk);
+    if (!cached && f->direct < 0) /* advice; a file system may not follow it */
+        (void)posix_fadvise(f->buffered, (off_t)c->offset, (off_t)c->bytes, POSIX_FADV_DONTNEED);
+}
+
+void source_explain(const Source *s, size_t chunk, uint64_t offset, int error, Err *err) {
+    const ManifestFile *f = manifest_file(s->m, manifest_chunk(s->m, chunk)->file);
+    if (error == -ENODATA)
+        (void)err_set(err, error, "'%s/%s' ends at byte %ju, the manifest says %ju",
+                manifest_root(s->m), f->path, (uintmax_t)offset, (uintmax_t)f->bytes);
+    else
+        (void)err_set(err, error, "cannot read '%s/%s' at byte %ju: %s", manifest_root(s->m),
+                f->path, (uintmax_t)offset, strerror(-error));
+}
