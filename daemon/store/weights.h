@@ -1,7 +1,7 @@
 /* weights - the places where a segment may be, in the order in which they are tried.
  *
  *   0  the configured path, e.g. /run/preheat/weights/NAME on hugetlbfs
- *   1  ../shared/NAME beside it, e.g. /run/preheat/shared/NAME, where a tmpfs with huge=advise may be
+ *   1  ../shared/NAME beside it, e.g. /run/preheat/shared/NAME, a tmpfs with huge=advise
  *   2  /dev/shm/preheat-NAME
  *
  * The warm-up fills the first that has room, the daemon reads the first that is there. */

@@ -8,7 +8,6 @@
 #include "warmup/verifier.h"
 
 #include <sched.h>
-#include <time.h>
 
 DEFINE_CLEANUP(Pool, pool_free)
 DEFINE_CLEANUP(Reader, reader_close)
@@ -257,15 +256,12 @@ static void read_done(Fill *f, Read *r) {
         slot_read(f, slot);
 }
 
-/* The earliest retry, or a tick, whichever is first. */
-static void sleep_for_retry(const Fill *f) {
+/* Until the earliest retry is due or a tick has passed, whichever is first. */
+static uint64_t pause_usec(const Fill *f) {
     uint64_t until = clock_deadline(FILL_TICK_USEC);
     for (size_t i = 0; i < f->n_retries; i++)
         until = MIN(until, f->retry[i].not_before);
-    uint64_t left = clock_left(until);
-    struct timespec t = {
-            .tv_sec = (time_t)(left / USEC_PER_SEC), .tv_nsec = (long)(left % USEC_PER_SEC * 1000)};
-    (void)nanosleep(&t, NULL); /* a signal ends it early: the caller looks at the stop flag next */
+    return clock_left(until);
 }
 
 /* One step: something comes back, or time passes. False when nothing is left to do. */
@@ -279,15 +275,13 @@ static bool step(Fill *f) {
             read_done(f, (Read *)p);
         return true;
     }
-    if (f->n_verifying > 0) {
-        if (verifier_take(f->verifier, FILL_TICK_USEC, &v))
-            slot_verified(f, &v);
-        return true;
-    }
-    if (f->stopping || (f->n_retries == 0 && f->next >= manifest_n_chunks(f->m)))
+    if (f->n_verifying == 0 && f->n_retries == 0 && f->next >= manifest_n_chunks(f->m))
         return false;
-    if (f->n_retries > 0)
-        sleep_for_retry(f);
+    if (f->n_verifying == 0 && f->stopping)
+        return false;
+    /* A verdict, or time for the next attempt; with nothing to verify this is the backoff. */
+    if (verifier_take(f->verifier, pause_usec(f), &v))
+        slot_verified(f, &v);
     return true;
 }
 
