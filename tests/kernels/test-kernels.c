@@ -1,7 +1,9 @@
-/* test-kernels [--bench] [--backend MODULE.so] [--exact] [--seed N] [OP...]
+/* test-kernels [--bench] [--isa portable|avx2|avx512] [--backend MODULE.so] [--exact] [--seed N]
+ * [OP...]
  *
  * Every operation x every variant this machine has x odd shapes against f64. Without --backend: the
- * CPU backend with each instruction set, on one thread and on three. --exact asks a module for f32
+ * CPU backend with each instruction set, on one thread and on three, or --isa's alone on as many as
+ * may be had. --exact asks a module for f32
  * activations. Exits 0, 1 when a case failed, 77 when the module found no device. */
 #include "harness.h"
 
@@ -22,6 +24,7 @@ static const Suite *const all_suites[] = {
 
 typedef struct Options {
     bool bench, exact;
+    Isa isa;
     const char *module;
     uint64_t seed;
     char **ops;
@@ -160,8 +163,8 @@ static int run_cpu(const Options *o) {
             {.isa = ISA_BEST, .n_threads = 3},
     };
     int n_failures = 0;
-    if (o->bench)
-        return run_variant(&backend_cpu, &(BackendOptions){0}, o);
+    if (o->bench || o->isa != ISA_BEST)
+        return run_variant(&backend_cpu, &(BackendOptions){.isa = o->isa}, o);
     for (size_t i = 0; i < ARRAY_LEN(variants); i++)
         n_failures += run_variant(&backend_cpu, &variants[i], o);
     return n_failures;
@@ -184,12 +187,25 @@ static int run_module(const Options *o) {
     return run_variant(m, &(BackendOptions){.exact_f32 = o->exact}, o);
 }
 
+static bool parse_isa(const char *name, Isa *ret) {
+    static const char *const names[] = {
+            [ISA_PORTABLE] = "portable", [ISA_AVX2] = "avx2", [ISA_AVX512] = "avx512"};
+    for (size_t i = ISA_PORTABLE; i < ARRAY_LEN(names); i++)
+        if (str_eq(name, names[i])) {
+            *ret = (Isa)i;
+            return true;
+        }
+    fprintf(stderr, "--isa '%s' is not portable, avx2 or avx512\n", name);
+    return false;
+}
+
 int main(int argc, char *argv[]) {
     static const struct option longs[] = {
             {"bench", no_argument, NULL, 'b'},
             {"backend", required_argument, NULL, 'm'},
             {"exact", no_argument, NULL, 'e'},
             {"seed", required_argument, NULL, 's'},
+            {"isa", required_argument, NULL, 'i'},
             {0},
     };
     Options o = {.seed = 1};
@@ -203,6 +219,10 @@ int main(int argc, char *argv[]) {
             break;
         case 'e':
             o.exact = true;
+            break;
+        case 'i':
+            if (!parse_isa(optarg, &o.isa))
+                return 2;
             break;
         case 's':
             if (str_to_u64(optarg, &o.seed) == 0)

@@ -172,6 +172,33 @@ static void mma(const Mma *m) {
         mma_columns(m, col, 1);
 }
 
+typedef float Four __attribute__((vector_size(16)));
+typedef float FourMem __attribute__((vector_size(16), aligned(4), may_alias));
+
+/* Four rows of x side by side at y, four columns of them. */
+static _inline_ void transpose_four(float *y, const float *x, int64_t x_row) {
+    Four a = *(const FourMem *)x, b = *(const FourMem *)(x + x_row);
+    Four c = *(const FourMem *)(x + 2 * x_row), d = *(const FourMem *)(x + 3 * x_row);
+    Four ab = __builtin_shufflevector(a, b, 0, 4, 1, 5),
+         cd = __builtin_shufflevector(c, d, 0, 4, 1, 5);
+    *(FourMem *)y = __builtin_shufflevector(ab, cd, 0, 1, 4, 5);
+    *(FourMem *)(y + MMA_BLOCK) = __builtin_shufflevector(ab, cd, 2, 3, 6, 7);
+    ab = __builtin_shufflevector(a, b, 2, 6, 3, 7);
+    cd = __builtin_shufflevector(c, d, 2, 6, 3, 7);
+    *(FourMem *)(y + 2 * MMA_BLOCK) = __builtin_shufflevector(ab, cd, 0, 1, 4, 5);
+    *(FourMem *)(y + 3 * MMA_BLOCK) = __builtin_shufflevector(ab, cd, 2, 3, 6, 7);
+}
+
+static void pack(float *y, const float *x, int64_t x_row, int64_t rows, int64_t k) {
+    int64_t q = 0;
+    for (; rows == MMA_BLOCK && q + 4 <= k; q += 4)
+        for (int64_t i = 0; i < MMA_BLOCK; i += 4)
+            transpose_four(y + q * MMA_BLOCK + i, x + i * x_row + q, x_row);
+    for (; q < k; q++)
+        for (int64_t i = 0; i < MMA_BLOCK; i++)
+            y[q * MMA_BLOCK + i] = i < rows ? x[i * x_row + q] : 0;
+}
+
 static void softmax(const SoftmaxTile *t) {
     for (int64_t i = 0; i < t->lanes; i += LANES) {
         float *s = t->s + i;
@@ -326,6 +353,7 @@ static void vae_norm(
 const Kernels KERNELS = {
         .name = KERNELS_NAME,
         .mma = mma,
+        .pack = pack,
         .softmax = softmax,
         .widen_bf16 = widen_bf16,
         .widen_f16 = widen_f16,

@@ -45,6 +45,10 @@ typedef struct Kernels {
     void (*mma)(const Mma *m);
     void (*softmax)(const SoftmaxTile *t);
 
+    /* pack - columns of a block of B from rows: y[k][MMA_BLOCK] = x[rows][k] transposed, the
+     * columns from rows (1 .. MMA_BLOCK) on 0. */
+    void (*pack)(float *y, const float *x, int64_t x_row, int64_t rows, int64_t k);
+
     /* x need not be aligned to its element. */
     void (*widen_bf16)(float *y, const void *x, int64_t n);
     void (*widen_f16)(float *y, const void *x, int64_t n);

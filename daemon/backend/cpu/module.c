@@ -4,16 +4,10 @@
 #include "base/cleanup.h"
 #include "base/size.h"
 
-#include <cblas.h>
-#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-
-/* OpenBLAS ends the process when more threads than it was built for are inside it at once; every
- * distribution builds it for 64 or more. */
-enum { MAX_THREADS = 64 };
 
 static void cpu_free(Backend *base) {
     CpuBackend *b = CONTAINER_OF(base, CpuBackend, base);
@@ -178,13 +172,6 @@ static const BackendOps cpu_ops = {
         .count_nonfinite = cpu_count_nonfinite,
 };
 
-static int thread_count(int wanted) {
-    cpu_set_t set;
-    if (wanted <= 0)
-        wanted = sched_getaffinity(0, sizeof(set), &set) < 0 ? 1 : CPU_COUNT(&set);
-    return MIN(wanted, (int)MAX_THREADS);
-}
-
 static void describe(CpuBackend *b) {
     BackendInfo *info = &b->base.info;
     *info = (BackendInfo){.name = "cpu", .activation = DTYPE_F32};
@@ -206,7 +193,7 @@ static int cpu_open(const BackendOptions *options, Backend **ret, Err *err) {
     b->base.ops = &cpu_ops;
     b->kernels = kernels;
     b->memory_limit = options->memory_limit;
-    int r = pool_new(thread_count(options->n_threads), &b->pool, err);
+    int r = pool_new(options->n_threads, &b->pool, err);
     if (r < 0) {
         free(b);
         return r;
@@ -221,7 +208,6 @@ static int cpu_open(const BackendOptions *options, Backend **ret, Err *err) {
             return err_set(err, -ENOMEM, "no memory for %zu bytes a thread",
                     SCRATCH_FLOATS * sizeof(float));
     }
-    openblas_set_num_threads(1); /* the pool's threads each call it */
     describe(b);
     *ret = TAKE_PTR(owner);
     return 0;
