@@ -1,0 +1,107 @@
+"""A directory tree booted with its own systemd in systemd-nspawn, and commands run in it."""
+import contextlib
+import json
+import os
+import pathlib
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+
+
+def wait_for(what, seconds, probe, pause=0.1):
+    """The first true value of probe(); AssertionError after that many seconds."""
+    deadline = time.monotonic() + seconds
+    while True:
+        if value := probe():
+            return value
+        if time.monotonic() > deadline:
+            raise AssertionError(f"{what}: not within {seconds} s")
+        time.sleep(pause)
+
+
+class Machine:
+    """Boots a copy-on-write view of root; what a test changes is gone with it."""
+
+    def __init__(self, root, log):
+        self.log = open(log, "w")
+        self.work = pathlib.Path(tempfile.mkdtemp(prefix="preheat-boot-", dir="/var/tmp"))
+        self.tree = self.work / "tree"
+        self.nspawn, self.leader, self.mounted = None, None, False
+        for name in ("tree", "upper", "scratch"):
+            (self.work / name).mkdir()
+        options = f"lowerdir={root},upperdir={self.work}/upper,workdir={self.work}/scratch"
+        mount = subprocess.run(["mount", "-t", "overlay", "overlay", "-o", options, self.tree], stderr=self.log)
+        self.mounted = mount.returncode == 0
+        if not self.mounted:
+            shutil.rmtree(self.tree)
+            subprocess.run(["cp", "-a", "--reflink=auto", root, self.tree], check=True)
+
+    def boot(self, *options):
+        env = dict(os.environ, SYSTEMD_NSPAWN_UNIFIED_HIERARCHY="1")
+        command = ["systemd-nspawn", "-D", self.tree, "-b", "--register=no", "--keep-unit", "--console=pipe",
+                   "--capability=all", "--private-network", f"--machine={self.work.name}", *options]
+        self.nspawn = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log, env=env,
+                                       start_new_session=True)
+        self.leader = wait_for("container", 20, self._find_leader)
+        wait_for("boot", 60, lambda: self.run("systemctl", "is-system-running", check=False).stdout.strip()
+                 in ("running", "degraded"))
+
+    def _find_leader(self):
+        if self.nspawn.poll() is not None:
+            raise AssertionError(f"systemd-nspawn ended with {self.nspawn.returncode}, see {self.log.name}")
+        children = subprocess.run(["pgrep", "-P", str(self.nspawn.pid)], capture_output=True, text=True).stdout
+        return children.split()[0] if children else None
+
+    def run(self, *command, check=True, timeout=60, **more):
+        enter = ["nsenter", "-t", self.leader, "-a", "--", "env", "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin",
+                 "HOME=/root", "LC_ALL=C.UTF-8", *command]
+        done = subprocess.run(enter, capture_output=True, text=True, timeout=timeout, **more)
+        if check and done.returncode:
+            raise AssertionError(f"{' '.join(command)}: exit {done.returncode}: {done.stdout}{done.stderr}"[:2000])
+        return done
+
+    def start(self, *command):
+        """A command in the background."""
+        return subprocess.Popen(["nsenter", "-t", self.leader, "-a", "--", "env", "-i",
+                                 "PATH=/usr/sbin:/usr/bin:/sbin:/bin", *command],
+                                stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+    def show(self, unit, prop):
+        return self.run("systemctl", "show", "-P", prop, unit).stdout.strip()
+
+    def write(self, path, text):
+        self.run("mkdir", "-p", os.path.dirname(path))
+        self.run("tee", path, input=text)
+
+    def journal(self, *matches):
+        """Entries as dicts."""
+        self.run("journalctl", "--sync")
+        lines = self.run("journalctl", "-o", "json", "--no-pager", *matches).stdout.splitlines()
+        return [json.loads(line) for line in lines]
+
+    def close(self):
+        if self.nspawn and self.nspawn.poll() is None:
+            self.nspawn.send_signal(signal.SIGTERM)  # an orderly power-off
+            try:
+                self.nspawn.wait(30)
+            except subprocess.TimeoutExpired:
+                self.nspawn.kill()
+                self.nspawn.wait()
+        self.log.close()
+        if self.mounted:
+            subprocess.run(["umount", "-l", self.tree], check=False)
+        shutil.rmtree(self.work, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def huge_pages(n):
+    """n more free huge pages of the machine that runs the test, given back afterwards; yields how many there are."""
+    path = pathlib.Path("/proc/sys/vm/nr_hugepages")
+    before = int(path.read_text())
+    try:
+        path.write_text(str(before + n))
+        yield int(path.read_text()) - before
+    finally:
+        path.write_text(str(before))

@@ -1,0 +1,287 @@
+#!/usr/bin/env python3
+"""test-boot.py ROOT BUILDDIR [CASE...]: preheat installed in a minimal Debian, booted with its own systemd.
+
+One line a case: "ok NAME", "not ok NAME: why", "skip NAME: why". Needs root and systemd-nspawn."""
+import json
+import os
+import pathlib
+import re
+import subprocess
+import sys
+import time
+import traceback
+
+from machine import Machine, huge_pages, wait_for
+
+SMALL = {"width": 64, "height": 64, "num_frames": 5, "num_inference_steps": 2, "seed": 1}
+PROMPT = "a red circle moving right on a black background"
+JOB_DONE = "d52581473827409fad640063a350a5a3"
+TCP = ("http://127.0.0.1:8484",)
+UNIX = ("--unix-socket", "/run/preheat/api.sock", "http://preheat")
+CONF = "/etc/preheat/preheat.conf.d/50-test.conf"
+
+
+class Skip(Exception):
+    pass
+
+
+def request(m, where, path, *options, timeout=60):
+    """(status, body as text) of one curl call inside."""
+    out = m.run("curl", "-sS", "-g", "-m", str(timeout), "-w", "\n%{http_code}", *options, *where[:-1],
+                where[-1] + path, timeout=timeout + 10).stdout
+    body, _, status = out.rpartition("\n")
+    return int(status), body
+
+
+def get(m, where, path):
+    status, body = request(m, where, path)
+    return status, json.loads(body)
+
+
+def create(m, where, **fields):
+    body = json.dumps({"prompt": PROMPT, **SMALL, **fields})
+    status, text = request(m, where, "/v1/videos", "-H", "Content-Type: application/json", "-d", body)
+    return status, json.loads(text)
+
+
+def finished(m, where, job):
+    def probe():
+        _, video = get(m, where, f"/v1/videos/{job}")
+        return video if video["status"] in ("completed", "failed") else None
+    return wait_for(f"job {job}", 120, probe, 0.2)
+
+
+def is_mp4(m, where, job):
+    m.run("curl", "-sSf", "-o", "/tmp/video", *where[:-1], f"{where[-1]}/v1/videos/{job}/content")
+    return b"ftyp" in m.run("head", "-c", "12", "/tmp/video").stdout.encode(errors="replace")
+
+
+def configure(m, text):
+    m.write(CONF, text)
+    m.run("systemctl", "stop", "preheatd.service")
+
+
+def stopped(m):
+    return m.show("preheatd.service", "ActiveState") == "inactive"
+
+
+def assert_alive(m):
+    """Nothing failed, the sockets still listen."""
+    failed = m.run("systemctl", "--failed", "--plain", "--no-legend").stdout
+    assert "preheat" not in failed, f"failed units: {failed}"
+    for unit in ("preheatd.socket", "preheatd-api.socket"):
+        state = m.show(unit, "ActiveState")
+        assert state == "active", f"{unit} is {state}"
+
+
+def case_boot_starts_nothing_but_sockets(m):
+    assert_alive(m)
+    assert stopped(m), "preheatd runs before anybody connected"
+    pids = m.run("pgrep", "-u", "preheat", check=False).stdout
+    assert not pids, f"processes of user preheat: {pids}"
+
+
+def case_tcp_connection_starts_the_daemon(m):
+    status, health = get(m, TCP, "/healthz")
+    assert status == 200, health
+    assert m.show("preheatd.service", "ActiveState") == "active"
+    assert m.show("preheatd.service", "User") == "preheat"
+    assert m.show("preheatd.service", "StatusText"), "no STATUS="
+
+
+def case_video_over_tcp(m):
+    status, video = create(m, TCP)
+    assert status == 200, video
+    video = finished(m, TCP, video["id"])
+    assert video["status"] == "completed", video
+    assert is_mp4(m, TCP, video["id"])
+
+
+def case_unix_connection_starts_the_daemon(m):
+    m.run("systemctl", "stop", "preheatd.service")
+    status, health = get(m, UNIX, "/healthz")
+    assert status == 200, health
+
+
+def case_video_by_preheatctl(m):
+    m.run("preheatctl", "generate", PROMPT, "-o", "/root/out.mp4", "--steps", "2", "--seed", "1", timeout=120)
+    assert m.run("stat", "-c", "%s", "/root/out.mp4").stdout.strip() != "0"
+    m.run("preheatctl", "status")
+
+
+def case_journal_has_job_lines_with_fields(m):
+    _, video = create(m, UNIX)
+    finished(m, UNIX, video["id"])
+    entries = wait_for("journal", 10, lambda: m.journal(f"MESSAGE_ID={JOB_DONE}", f"JOB={video['id']}"))
+    entry = entries[-1]
+    assert float(entry["SECONDS"]) > 0, entry
+    assert entry["PRIORITY"] == "6" and entry["_SYSTEMD_UNIT"] == "preheatd.service", entry
+    assert "CODE_FILE" not in entry or "/tmp" not in entry["CODE_FILE"], entry
+    everything = m.run("journalctl", "--no-pager", "-o", "cat").stdout
+    assert PROMPT not in everything, "a prompt stands in the journal"
+    explained = m.run("journalctl", "--no-pager", "-x", f"JOB={video['id']}").stdout
+    assert f"Video job {video['id']} is done" in explained, explained
+
+
+def case_stop_and_start_lose_nothing(m):
+    _, done = create(m, TCP)
+    done = finished(m, TCP, done["id"])
+    _, running = create(m, TCP, num_inference_steps=100)
+    wait_for("the job to run", 20, lambda: get(m, TCP, f"/v1/videos/{running['id']}")[1]["status"] == "in_progress")
+    began = time.monotonic()
+    m.run("systemctl", "stop", "preheatd.service")
+    assert time.monotonic() - began < 30
+    assert m.show("preheatd.service", "Result") == "success"
+    m.run("systemctl", "start", "preheatd.service")
+    assert is_mp4(m, TCP, done["id"])
+    again = finished(m, TCP, running["id"])
+    assert again["status"] == "completed", again
+    assert_alive(m)
+
+
+def case_killed_daemon_is_back_with_its_jobs(m):
+    _, running = create(m, TCP, num_inference_steps=100)
+    wait_for("the job to run", 20, lambda: get(m, TCP, f"/v1/videos/{running['id']}")[1]["status"] == "in_progress")
+    m.run("systemctl", "kill", "-s", "KILL", "preheatd.service")
+    again = finished(m, TCP, running["id"])
+    assert again["status"] in ("completed", "failed"), again
+    assert again["status"] == "completed" or again["error"]["code"], again
+    assert_alive(m)
+
+
+def case_fifty_connections_on_a_cold_socket(m):
+    m.run("systemctl", "stop", "preheatd.service")
+    urls = "\n".join(f'url = "{TCP[0]}/healthz"\noutput = "/dev/null"' for _ in range(50))
+    out = m.run("curl", "-sS", "--parallel", "--parallel-immediate", "--parallel-max", "50", "-w", "%{http_code}\n",
+                "-K", "-", input=urls, timeout=60).stdout.split()
+    assert out == ["200"] * 50, out
+
+
+def case_idle_exit_and_return(m):
+    configure(m, "[daemon]\nidle_exit = 10s\n")
+    get(m, TCP, "/healthz")
+    assert not stopped(m)
+    wait_for("idle exit", 25, lambda: stopped(m), 0.5)
+    assert m.show("preheatd.service", "Result") == "success"
+    pids = m.run("pgrep", "-u", "preheat", check=False).stdout
+    assert not pids, f"processes of user preheat: {pids}"
+    status, video = create(m, TCP)
+    assert status == 200, video
+    assert finished(m, TCP, video["id"])["status"] == "completed"
+    assert_alive(m)
+
+
+def case_no_model_is_503_and_no_failure(m):
+    configure(m, "[model]\npath =\n")
+    status, body = create(m, TCP)
+    assert status == 503 and body["error"]["message"], body
+    assert_alive(m)
+    configure(m, "[model]\npath = /nonexistent\n")
+    status, body = create(m, TCP)
+    assert status == 503 and "/nonexistent" in body["error"]["message"], body
+    assert_alive(m)
+
+
+def case_bad_configuration_is_503_and_no_failure(m):
+    configure(m, "[daemon]\nidle_exti = 10s\n")
+    status, body = create(m, TCP)
+    assert status == 503 and "idle_exti" in body["error"]["message"], body
+    assert m.journal("MESSAGE_ID=78036120de6042ebbce4a4560e5e3cef"), "not in the journal"
+    assert_alive(m)
+
+
+def case_reload_answers(m):
+    configure(m, "")
+    get(m, TCP, "/healthz")
+    m.run("systemctl", "reload", "preheatd.service")
+    assert get(m, TCP, "/healthz")[0] == 200
+
+
+def case_daemon_cannot_write_weights(m):
+    configure(m, "")
+    get(m, TCP, "/healthz")
+    pid = m.show("preheatd.service", "MainPID")
+    mounts = m.run("cat", f"/proc/{pid}/mountinfo").stdout
+    weights = [line.split() for line in mounts.splitlines() if "/run/preheat" in line.split()[4]]
+    assert all(fields[5].startswith("ro") for fields in weights), mounts
+    status = m.run("cat", f"/proc/{pid}/status").stdout
+    assert re.search(r"CapEff:\s0+\n", status) and re.search(r"NoNewPrivs:\s1", status), status
+
+
+def warm(m):
+    configure(m, "")
+    m.run("systemctl", "stop", "preheat-warmup.service")
+    m.run("systemctl", "start", "preheat-warmup.service", timeout=120)
+    assert m.show("preheat-warmup.service", "ActiveState") == "active"
+
+
+def case_warm_up_falls_back_without_pages(m):
+    free = int(re.search(r"HugePages_Free:\s+(\d+)", pathlib.Path("/proc/meminfo").read_text())[1])
+    if free:
+        raise Skip(f"{free} huge pages are free on this machine")
+    warm(m)
+    assert m.run("test", "-s", "/run/preheat/shared/tiny-wan", check=False).returncode == 0
+    _, video = create(m, TCP)
+    assert finished(m, TCP, video["id"])["start"] == "cold_host"
+
+
+def case_warm_up_fills_huge_pages(m):
+    with huge_pages(32) as got:
+        if got < 32:
+            raise Skip(f"only {got} of 32 huge pages to be had on this machine")
+        warm(m)
+        inode = m.run("stat", "-c", "%i", "/run/preheat/weights/tiny-wan").stdout
+        assert m.run("stat", "-f", "-c", "%T", "/run/preheat/weights/tiny-wan").stdout.strip() == "hugetlbfs"
+        pids = m.run("pgrep", "-u", "preheat", check=False).stdout
+        assert not pids, f"a process holds the weights: {pids}"
+        _, video = create(m, TCP)
+        assert finished(m, TCP, video["id"])["start"] == "cold_host"
+        m.run("systemctl", "kill", "-s", "KILL", "preheatd.service")
+        m.run("systemctl", "daemon-reexec")
+        assert finished(m, TCP, create(m, TCP)[1]["id"])["status"] == "completed"
+        assert m.run("stat", "-c", "%i", "/run/preheat/weights/tiny-wan").stdout == inode
+        m.run("systemctl", "stop", "preheatd.service", "preheat-warmup.service")
+        assert m.run("test", "-e", "/run/preheat/weights/tiny-wan", check=False).returncode
+        free = int(re.search(r"HugePages_Free:\s+(\d+)", pathlib.Path("/proc/meminfo").read_text())[1])
+        assert free >= 32, f"{free} of 32 pages came back"
+
+
+CASES = [value for name, value in list(globals().items()) if name.startswith("case_")]
+
+
+def main():
+    root, build, wanted = sys.argv[1], sys.argv[2], sys.argv[3:]
+    logs = pathlib.Path(build) / "system-logs"
+    logs.mkdir(exist_ok=True)
+    m = Machine(root, logs / "console")
+    failures = 0
+    try:
+        env = dict(os.environ, DESTDIR=str(m.tree))
+        subprocess.run(["meson", "install", "-C", build, "--no-rebuild", "--quiet"], check=True, env=env)
+        for unit in ("preheatd.socket", "preheatd-api.socket"):
+            link = m.tree / "etc/systemd/system/sockets.target.wants" / unit
+            link.parent.mkdir(parents=True, exist_ok=True)
+            link.symlink_to(f"/lib/systemd/system/{unit}")
+        m.boot()
+        m.run("journalctl", "--update-catalog")
+        for case in CASES:
+            name = case.__name__.removeprefix("case_")
+            if wanted and name not in wanted:
+                continue
+            began = time.monotonic()
+            try:
+                case(m)
+                print(f"ok {name} ({time.monotonic() - began:.1f} s)", flush=True)
+            except Skip as why:
+                print(f"skip {name}: {why}", flush=True)
+            except Exception as why:
+                failures += 1
+                print(f"not ok {name}: {why}", flush=True)
+                (logs / name).write_text(traceback.format_exc() + "\n" +
+                                         m.run("journalctl", "--no-pager", "-b", check=False).stdout)
+    finally:
+        m.close()
+    return failures > 0
+
+
+sys.exit(main())
