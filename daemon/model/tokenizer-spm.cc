@@ -1,5 +1,6 @@
 #include "model/tokenizer-spm.h"
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdio>
 #include <memory>
@@ -62,6 +63,18 @@ bool tokenizer_spm_adds_space(const TokenizerSpm *m) try {
            pieces[0].compare(0, sizeof(space_piece) - 1, space_piece) == 0;
 } catch (...) {
     return false;
+}
+
+int64_t tokenizer_spm_encode_plain(
+        const TokenizerSpm *m, const char *text, size_t n, int32_t ids[], int64_t room) try {
+    std::vector<int> found;
+    if (!m->pieces.Encode(std::string_view(text, n), &found).ok())
+        return -EIO;
+    int64_t count = std::min((int64_t)found.size(), room);
+    std::copy_n(found.begin(), count, ids);
+    return count;
+} catch (...) {
+    return -ENOMEM;
 }
 
 int64_t tokenizer_spm_encode(

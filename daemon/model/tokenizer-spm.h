@@ -31,6 +31,13 @@ const char *tokenizer_spm_control_text(const TokenizerSpm *m, int32_t id);
 /* tokenizer_spm_adds_space - whether text gets a space in front. */
 bool tokenizer_spm_adds_space(const TokenizerSpm *m);
 
+/* tokenizer_spm_encode_plain - at most room ids of n bytes of text, as SentencePiece itself gives
+ * them.
+ *
+ * Returns their number; -ENOMEM; -EIO. */
+int64_t tokenizer_spm_encode_plain(
+        const TokenizerSpm *m, const char *text, size_t n, int32_t ids[], int64_t room);
+
 /* tokenizer_spm_encode - at most room ids of n bytes of text; byte pieces as the unknown id, and
  * unknowns that touch as one.
  *

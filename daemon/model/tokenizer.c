@@ -21,6 +21,7 @@ typedef struct Control {
 } Control;
 
 struct Tokenizer {
+    TokenizerHabit habit;
     TokenizerSpm *spm;
     int32_t n_pieces, end, unknown;
     bool has_extra;
@@ -63,7 +64,8 @@ static int check_model(const Tokenizer *t, int64_t n_rows, Err *err) {
     return 0;
 }
 
-int tokenizer_new(const void *model, size_t n, int64_t n_rows, Tokenizer **ret, Err *err) {
+int tokenizer_new(const void *model, size_t n, int64_t n_rows, TokenizerHabit habit,
+        Tokenizer **ret, Err *err) {
     if (n > TOKENIZER_MAX_MODEL)
         return err_set(err, -EFBIG, "the tokenizer has %zu bytes, at most %d are read", n,
                 TOKENIZER_MAX_MODEL);
@@ -76,6 +78,7 @@ int tokenizer_new(const void *model, size_t n, int64_t n_rows, Tokenizer **ret, 
         return err_set(err, r, "the tokenizer is no SentencePiece model: %s", reason);
     if (r < 0)
         return err_set(err, r, "no memory for the tokenizer");
+    t->habit = habit;
     t->n_pieces = tokenizer_spm_n_pieces(t->spm);
     t->end = tokenizer_spm_end_id(t->spm);
     t->unknown = tokenizer_spm_unknown_id(t->spm);
@@ -181,6 +184,29 @@ static int put_text(
     return 0;
 }
 
+static int put_all(const Tokenizer *t, Ids *to, const char *text, size_t n, Err *err) {
+    for (size_t i = 0, used; i < n && to->n < to->room; i += used) {
+        int32_t id;
+        used = match_literal(t, text + i, n - i, &id);
+        if (used > 0) {
+            to->id[to->n++] = id;
+            continue;
+        }
+        int r = put_text(t, to, text + i, n - i, &used, err);
+        if (r < 0)
+            return r;
+    }
+    return 0;
+}
+
+static int put_plain(const Tokenizer *t, Ids *to, const char *text, size_t n, Err *err) {
+    int64_t found = tokenizer_spm_encode_plain(t->spm, text, n, to->id, to->room);
+    if (found < 0)
+        return err_set(err, (int)found, "a text of %zu bytes could not be tokenised", n);
+    to->n = found;
+    return 0;
+}
+
 int tokenizer_encode(const Tokenizer *t, const char *text, size_t n, int32_t ids[], int64_t room,
         int64_t *ret_n, Err *err) {
     assert(room >= 1);
@@ -190,17 +216,10 @@ int tokenizer_encode(const Tokenizer *t, const char *text, size_t n, int32_t ids
     if ((n > 0 && memchr(text, 0, n)) || !str_is_utf8(text, n))
         return err_set(err, -EINVAL, "the text has a NUL or is not UTF-8");
     Ids to = {.id = ids, .room = room - 1};
-    for (size_t i = 0, used; i < n && to.n < to.room; i += used) {
-        int32_t id;
-        used = match_literal(t, text + i, n - i, &id);
-        if (used > 0) {
-            to.id[to.n++] = id;
-            continue;
-        }
-        int r = put_text(t, &to, text + i, n - i, &used, err);
-        if (r < 0)
-            return r;
-    }
+    int r = t->habit == TOKENIZER_SENTENCEPIECE ? put_plain(t, &to, text, n, err)
+                                                : put_all(t, &to, text, n, err);
+    if (r < 0)
+        return r;
     ids[to.n++] = t->end;
     *ret_n = to.n;
     return 0;

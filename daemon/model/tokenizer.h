@@ -1,6 +1,11 @@
 /* tokenizer - a cleaned prompt to the text encoder's token ids.
  *
- * SentencePiece with the habits of the Hugging Face tokenizer that both reference pipelines use:
+ * Two ways to read the same model file, for checkpoints are published for either:
+ *
+ * TOKENIZER_SENTENCEPIECE is the library itself, over the whole text; a character that the
+ * vocabulary does not have becomes byte pieces where the model file says so.
+ *
+ * TOKENIZER_HUGGING_FACE has the habits of the tokenizer that both reference pipelines use:
  * - text is cut before every space, and each word is tokenised alone, with its space in front; the
  *   first word gets one, too;
  * - what the vocabulary does not have becomes the unknown id, never byte pieces, and unknowns that
@@ -8,11 +13,11 @@
  * - the literal text of a control piece ("</s>", "<pad>") becomes its id, as does "<extra_id_k>"
  * for k < 300 where the embedding has rows for those ids, which count down behind the vocabulary.
  * Where it differs: scores are summed in f32, not f64, which can matter only for two ways of
- * cutting a word that are equally good to seven digits; the text of a byte piece ("<0x41>") is not
- * looked up; and a normaliser in the model, which umT5's does not have, sees one word at a time.
+ * cutting a word that are equally good to seven digits; and the text of a byte piece ("<0x41>") is
+ * not looked up.
  *
- * Source: transformers convert_slow_tokenizer.py, T5Converter; tokenizers, Unigram and Metaspace.
- * Read-only once made; any thread may encode. */
+ * Source: google/sentencepiece; transformers convert_slow_tokenizer.py, T5Converter; tokenizers,
+ * Unigram and Metaspace. Read-only once made; any thread may encode. */
 #ifndef PREHEAT_MODEL_TOKENIZER_H
 #define PREHEAT_MODEL_TOKENIZER_H
 
@@ -22,6 +27,8 @@
 #include <stdint.h>
 
 typedef struct Tokenizer Tokenizer;
+
+typedef enum TokenizerHabit { TOKENIZER_SENTENCEPIECE, TOKENIZER_HUGGING_FACE } TokenizerHabit;
 
 enum {
     TOKENIZER_MAX_MODEL = 64 << 20, /* bytes of spiece.model */
@@ -34,7 +41,8 @@ enum {
  *
  * Returns 0; -EBADMSG when it is no SentencePiece model or lacks an end or unknown piece; -EINVAL
  * when it has more pieces than rows, or does not put a space in front of text; -EFBIG; -ENOMEM. */
-int tokenizer_new(const void *model, size_t n, int64_t n_rows, Tokenizer **ret, Err *err);
+int tokenizer_new(const void *model, size_t n, int64_t n_rows, TokenizerHabit habit,
+        Tokenizer **ret, Err *err);
 Tokenizer *tokenizer_free(Tokenizer *t);
 
 int32_t tokenizer_end_id(const Tokenizer *t);

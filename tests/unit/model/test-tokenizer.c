@@ -72,15 +72,19 @@ static char *read_model(const char *path, size_t *ret_n) {
     return data;
 }
 
-static Tokenizer *open_model(const char *path, int64_t n_rows) {
+static Tokenizer *open_habit(const char *path, int64_t n_rows, TokenizerHabit habit) {
     size_t n;
     char *data = read_model(path, &n);
     Tokenizer *t = NULL;
     Err err = {0};
-    if (tokenizer_new(data, n, n_rows, &t, &err) < 0)
+    if (tokenizer_new(data, n, n_rows, habit, &t, &err) < 0)
         fail_msg("%s", err_text(&err));
     free(data); /* nothing of it is kept */
     return t;
+}
+
+static Tokenizer *open_model(const char *path, int64_t n_rows) {
+    return open_habit(path, n_rows, TOKENIZER_HUGGING_FACE);
 }
 
 static void check(const Tokenizer *t, const Case cases[], size_t n_cases) {
@@ -105,6 +109,28 @@ static void ids_are_the_references(void **state) {
     assert_int_equal(tokenizer_end_id(t), 1);
     assert_int_equal(tokenizer_unknown_id(t), 3);
     check(t, identity_cases, ARRAY_LEN(identity_cases));
+    tokenizer_free(t);
+}
+
+/* As the Python package sentencepiece 0.2.2 encodes with the same model file: byte pieces, spaces
+ * folded, nothing literal. */
+static void plain_ids_are_the_librarys(void **state) {
+    static const Case cases[] = {
+            {"a red circle moving right on a black background", 10,
+                    {259, 286, 268, 262, 275, 261, 259, 273, 260, 1}},
+            {"", 1, {1}},
+            {" a  red\tcircle ", 4, {259, 286, 268, 1}},
+            {"\u00fc \u732b", 8, {290, 198, 191, 290, 234, 143, 174, 1}},
+            {"RED2", 4, {849, 393, 1017, 1}},
+            {"</s>", 6, {290, 1006, 410, 291, 988, 1}},
+    };
+    Tokenizer *t = open_habit(TINY_WAN "/tokenizer/spiece.model", 1024, TOKENIZER_SENTENCEPIECE);
+    check(t, cases, ARRAY_LEN(cases));
+    int32_t ids[3];
+    int64_t n;
+    assert_int_equal(tokenizer_encode(t, "a red circle", 12, ids, 3, &n, NULL), 0);
+    assert_int_equal(n, 3);
+    assert_int_equal(ids[2], 1);
     tokenizer_free(t);
 }
 
@@ -182,24 +208,28 @@ static void bad_model_is_refused(void **state) {
     char *data = read_model(IDENTITY_MODEL, &n);
     Tokenizer *t = NULL;
     Err err = {0};
-    assert_int_equal(tokenizer_new(data, n, IDENTITY_PIECES - 1, &t, &err), -EINVAL);
+    assert_int_equal(
+            tokenizer_new(data, n, IDENTITY_PIECES - 1, TOKENIZER_HUGGING_FACE, &t, &err), -EINVAL);
     assert_string_equal(err_text(&err),
             "the tokenizer has 306 pieces, the text encoder's embedding has 305 rows");
     /* Cut anywhere, the file is refused or, between two fields, is a smaller model: never a crash.
      */
     for (size_t cut = 0; cut < n; cut += 37) {
         err_clear(&err);
-        int r = tokenizer_new(data, cut, 1024, &t, &err);
+        int r = tokenizer_new(data, cut, 1024, TOKENIZER_HUGGING_FACE, &t, &err);
         if (r == 0)
             t = tokenizer_free(t);
         else
             assert_true(r == -EBADMSG || r == -EINVAL);
     }
     err_clear(&err);
-    assert_int_equal(tokenizer_new("no model", 8, 1024, &t, &err), -EBADMSG);
+    assert_int_equal(
+            tokenizer_new("no model", 8, 1024, TOKENIZER_HUGGING_FACE, &t, &err), -EBADMSG);
     assert_non_null(strstr(err_text(&err), "the tokenizer is no SentencePiece model: "));
     err_clear(&err);
-    assert_int_equal(tokenizer_new(data, (size_t)TOKENIZER_MAX_MODEL + 1, 1024, &t, &err), -EFBIG);
+    assert_int_equal(tokenizer_new(data, (size_t)TOKENIZER_MAX_MODEL + 1, 1024,
+                             TOKENIZER_HUGGING_FACE, &t, &err),
+            -EFBIG);
     assert_null(t);
     free(data);
 }
@@ -207,6 +237,7 @@ static void bad_model_is_refused(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
             cmocka_unit_test(ids_are_the_references),
+            cmocka_unit_test(plain_ids_are_the_librarys),
             cmocka_unit_test(extra_ids_need_their_rows),
             cmocka_unit_test(long_text_is_cut),
             cmocka_unit_test(bad_text_is_refused),
