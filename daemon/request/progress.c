@@ -1,5 +1,6 @@
 #include "request/progress.h"
 
+#include "base/clock.h"
 #include "base/macro.h"
 
 static const char *const phase_names[] = {
@@ -17,4 +18,18 @@ static_assert(ARRAY_LEN(phase_names) == N_PHASES, "every phase has a name");
 const char *phase_name(Phase p) {
     assert((unsigned)p < N_PHASES);
     return phase_names[p];
+}
+
+#define SET(field, value) atomic_store_explicit(&p->field, (value), memory_order_relaxed)
+#define GET(field) atomic_load_explicit(&p->field, memory_order_relaxed)
+
+void progress_enter(Progress *p, Phase phase, int n_steps) {
+    uint64_t t = clock_usec(), since = GET(phase_since_usec);
+    if (since > 0)
+        (void)atomic_fetch_add_explicit(
+                &p->phase_usec[GET(phase)], t - since, memory_order_relaxed);
+    SET(phase_since_usec, t);
+    SET(step, 0);
+    SET(n_steps, n_steps);
+    SET(phase, (int)phase);
 }

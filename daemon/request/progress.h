@@ -30,7 +30,12 @@ typedef struct Progress {
     _Atomic int step, n_steps; /* of the phase */
     _Atomic int frames_decoded;
     _Atomic bool cancelled;                /* set by others; the worker stops within a step */
-    _Atomic uint64_t phase_usec[N_PHASES]; /* time spent in each */
+    _Atomic uint64_t phase_usec[N_PHASES]; /* time spent in each, up to the last change of phase */
+    _Atomic uint64_t phase_since_usec;     /* clock_usec() of that change; 0: none yet */
 } Progress;
+
+/* progress_enter - the next phase begins, with n_steps to do; what passed counts to the one before.
+ * The worker only. */
+void progress_enter(Progress *p, Phase phase, int n_steps);
 
 #endif
