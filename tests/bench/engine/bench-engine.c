@@ -1,0 +1,309 @@
+/* bench-engine - seconds of each stage of a model on a backend, and the arithmetic rate reached.
+ *
+ *   bench-engine --model DIR [--backend cpu|MODULE.so] [--exact-f32] [--threads N] [--size WxH]
+ * [--frames N]
+ *                [--repeat N] [--stages load,t5,dit,vae,encode]
+ *
+ * One JSON object a line. FLOP are counted as two a multiply-add of the formulas' products and
+ * convolutions, in the form in which the model defines them: what a backend saves by algebra counts
+ * as done. */
+#include "backend/cpu/module.h"
+#include "backend/ops.h"
+#include "base/clock.h"
+#include "base/str.h"
+#include "model/model.h"
+#include "model/noise.h"
+#include "store/checkpoint.h"
+#include "store/manifest.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+enum { MAX_REPEAT = 100 };
+
+typedef struct Bench {
+    Backend *backend;
+    Model *model;
+    Stream *stream;
+    int64_t width, height, frames, repeat;
+    int64_t c, t, h, w; /* latents */
+} Bench;
+
+typedef double StageFlop(const Bench *b);
+/* Gives a stage's work to the stream once; the same calls plan its workspace. */
+typedef void StageRun(const Bench *b, Stream *s);
+
+static void fail(const char *what, const Err *err) {
+    (void)fprintf(stderr, "bench-engine: %s: %s\n", what, err_text(err));
+    exit(EXIT_FAILURE);
+}
+
+static View random_latents(const Bench *b, Stream *s, int64_t t) {
+    View x = stream_temp(s, DTYPE_F32, b->c, t, b->h, b->w);
+    if (stream_is_planning(s))
+        return x;
+    int64_t n = view_count(x);
+    float *host = malloc((size_t)n * sizeof(float));
+    if (!host)
+        exit(EXIT_FAILURE);
+    noise_fill(host, n, 1, 0);
+    stream_upload(s, x, view_of(host, DTYPE_F32, b->c, t, b->h, b->w));
+    free(host);
+    return x;
+}
+
+static double t5_flop(const Bench *b) {
+    const T5Dims *d = &b->model->dims.t5;
+    double n = TEXT_ROWS, dim = (double)d->dim, inner = (double)d->inner, ffn = (double)d->ffn;
+    return (double)d->n_layers * (8 * n * dim * inner + 6 * n * dim * ffn + 4 * n * n * inner);
+}
+
+static void t5_run(const Bench *b, Stream *s) {
+    const T5Dims *d = &b->model->dims.t5;
+    int32_t ids[TEXT_ROWS];
+    for (int i = 0; i < TEXT_ROWS; i++)
+        ids[i] = (int32_t)((i * 7919 + 3) % d->vocab);
+    View rows = stream_temp(s, DTYPE_F32, TEXT_ROWS, d->dim);
+    umt5_encode(s, b->model->umt5, rows, ids, NULL);
+}
+
+static double dit_flop(const Bench *b) {
+    const DitDims *d = &b->model->dims.dit;
+    double n = (double)dit_n_tokens(d, b->t, b->h, b->w), dim = (double)d->dim,
+           ffn = (double)d->ffn;
+    double layer = 8 * n * dim * dim + 4 * n * n * dim + 4 * n * dim * dim +
+                   4 * TEXT_ROWS * dim * dim + 4 * n * TEXT_ROWS * dim + 4 * n * dim * ffn;
+    return (double)d->n_layers * layer;
+}
+
+static void dit_run(const Bench *b, Stream *s) {
+    Dit *dit = b->model->dit;
+    const DitDims *d = &b->model->dims.dit;
+    View x = random_latents(b, s, b->t), y = stream_temp(s, DTYPE_F32, b->c, b->t, b->h, b->w);
+    View rows = stream_temp(s, DTYPE_F32, 24, d->text_dim);
+    op_fill(s, rows, 0.5f);
+    DitContext context;
+    dit_context(s, dit, rows, &context, NULL);
+    const DitRun run = {.n_tokens = dit_n_tokens(d, b->t, b->h, b->w), .timestep = 700};
+    const DitForward f = {
+            .x = x,
+            .rope = dit_rope(s, dit, b->t, b->h, b->w),
+            .runs = &run,
+            .n_runs = 1,
+            .n_contexts = 1,
+            .context = {&context},
+            .y = {y},
+    };
+    dit_forward(s, dit, &f);
+}
+
+/* Residual block and resampler of one level, multiply-adds a pixel of its grid. */
+static double res_flop(double c_in, double c_out) {
+    return 2 * 27 * (c_in * c_out + c_out * c_out) + (c_in != c_out ? 2 * c_in * c_out : 0);
+}
+
+static double vae_flop(const Bench *b) {
+    const VaeDims *d = &b->model->dims.vae;
+    double grid = (double)(b->h * b->w), t = (double)b->t;
+    double c = (double)(d->decoder_base * d->mult[d->n_levels - 1]);
+    double flop = grid * t * (2 * 27 * (double)d->latent * c + 2 * res_flop(c, c) + 8 * c * c) +
+                  4 * c * grid * grid * t;
+    for (int64_t i = d->n_levels - 1; i >= 0; i--) {
+        double c_out = (double)(d->decoder_base * d->mult[i]);
+        flop += grid * t * (res_flop(c, c_out) + (double)d->n_res_blocks * res_flop(c_out, c_out));
+        if (i > 0) {
+            if (d->temporal[i - 1]) {
+                flop += grid * (t - 1) * 2 * 3 * c_out * 2 * c_out;
+                t = 2 * t - 1;
+            }
+            grid *= 4;
+            flop += grid * t * 2 * 9 * c_out * c_out;
+        }
+        c = c_out;
+    }
+    return flop + grid * t * 2 * 27 * c * (double)d->patched;
+}
+
+static void vae_run(const Bench *b, Stream *s) {
+    View x = random_latents(b, s, b->t);
+    VaeDecoder d;
+    vae_decoder_begin(s, b->model->vae, &d, x, VAE_NORMALISED, 1);
+    for (int64_t n; (n = vae_decoder_next(&d)) > 0;) {
+        size_t mark = stream_mark(s);
+        vae_decode_chunk(&d, stream_temp(s, DTYPE_U8, n, b->height, b->width, 3));
+        stream_release(s, mark);
+    }
+}
+
+static double no_flop(const Bench *b) {
+    return 0;
+}
+
+static void encode_run(const Bench *b, Stream *s) {
+    View latents = stream_temp(s, DTYPE_F32, b->c, 1, b->h, b->w);
+    View clip = stream_temp(s, DTYPE_F32, 1, b->height, b->width, 3);
+    op_fill(s, clip, 0.25f);
+    vae_encode(s, b->model->vae, latents, clip, VAE_NORMALISED, 1);
+}
+
+static const struct {
+    const char *name;
+    StageRun *run;
+    StageFlop *flop;
+} stages[] = {
+        {"t5", t5_run, t5_flop},
+        {"dit", dit_run, dit_flop},
+        {"vae", vae_run, vae_flop},
+        {"encode", encode_run, no_flop},
+};
+
+static int compare_times(const void *a, const void *b) {
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+static size_t plan_stage(Bench *b, StageRun *run) {
+    Stream *s;
+    Err err = {0};
+    if (stream_new_planning(b->backend, &s, &err) < 0)
+        fail("planning", &err);
+    run(b, s);
+    if (stream_finish(s, &err) < 0)
+        fail("planning", &err);
+    size_t bytes = stream_peak(s);
+    stream_free(s);
+    return bytes;
+}
+
+static void time_stage(Bench *b, size_t which) {
+    Err err = {0};
+    size_t bytes = plan_stage(b, stages[which].run);
+    Stream *s;
+    if (stream_new(b->backend, bytes, &s, &err) < 0)
+        fail(stages[which].name, &err);
+    double seconds[MAX_REPEAT];
+    for (int64_t i = -1; i < b->repeat; i++) { /* the first run warms up */
+        size_t mark = stream_mark(s);
+        uint64_t start = clock_usec();
+        stages[which].run(b, s);
+        if (stream_finish(s, &err) < 0)
+            fail(stages[which].name, &err);
+        stream_release(s, mark);
+        if (i >= 0)
+            seconds[i] = (double)(clock_usec() - start) / 1e6;
+    }
+    stream_free(s);
+    qsort(seconds, (size_t)b->repeat, sizeof(seconds[0]), compare_times);
+    double median = seconds[b->repeat / 2], flop = stages[which].flop(b);
+    (void)printf("{\"stage\":\"%s\",\"median_s\":%.5f,\"min_s\":%.5f,\"max_s\":%.5f,\"n\":%" PRId64
+                 ",\"tflop\":%.4f,\"tflop_per_s\":%.3f,\"workspace_mib\":%.1f}\n",
+            stages[which].name, median, seconds[0], seconds[b->repeat - 1], b->repeat, flop / 1e12,
+            flop / 1e12 / median, (double)bytes / 1048576);
+    (void)fflush(stdout);
+}
+
+static void load(Bench *b, const Checkpoint *c) {
+    Stream *s;
+    Err err = {0};
+    if (stream_new(b->backend, 0, &s, &err) < 0)
+        fail("load", &err);
+    uint64_t start = clock_usec();
+    if (model_load(b->model, s, USEC_INFINITY, &err) < 0 || stream_finish(s, &err) < 0)
+        fail("load", &err);
+    double seconds = (double)(clock_usec() - start) / 1e6;
+    stream_free(s);
+    (void)printf("{\"stage\":\"load\",\"median_s\":%.5f,\"weights_mib\":%.1f,\"device\":\"%s\"}\n",
+            seconds, (double)model_bytes(b->model, b->backend) / 1048576,
+            backend_info(b->backend)->device);
+    (void)fflush(stdout);
+}
+
+static int64_t number(const char *text, int64_t min, int64_t max) {
+    int64_t n;
+    if (str_to_i64(text, &n) == 0 && n >= min && n <= max)
+        return n;
+    (void)fprintf(stderr, "bench-engine: '%s' is not a number from %" PRId64 " to %" PRId64 "\n",
+            text, min, max);
+    exit(2);
+}
+
+static const char usage[] =
+        "bench-engine --model DIR [--backend cpu|MODULE.so] [--exact-f32] [--threads N]\n"
+        "             [--size WxH] [--frames N] [--repeat N] [--stages t5,dit,vae,encode]\n";
+
+int main(int argc, char **argv) {
+    enum { MODEL = 1, BACKEND, EXACT, THREADS, SIZE, FRAMES, REPEAT, STAGES };
+    static const struct option options[] = {{"model", required_argument, NULL, MODEL},
+            {"backend", required_argument, NULL, BACKEND}, {"exact-f32", no_argument, NULL, EXACT},
+            {"threads", required_argument, NULL, THREADS}, {"size", required_argument, NULL, SIZE},
+            {"frames", required_argument, NULL, FRAMES},
+            {"repeat", required_argument, NULL, REPEAT},
+            {"stages", required_argument, NULL, STAGES}, {0}};
+    const char *model = NULL, *backend = "cpu", *which = "t5,dit,vae,encode";
+    Bench b = {.width = 1280, .height = 704, .frames = 121, .repeat = 5};
+    BackendOptions backend_options = {0};
+    for (int c; (c = getopt_long(argc, argv, "", options, NULL)) != -1;)
+        switch (c) {
+        case MODEL:
+            model = optarg;
+            break;
+        case BACKEND:
+            backend = optarg;
+            break;
+        case EXACT:
+            backend_options.exact_f32 = true;
+            break;
+        case THREADS:
+            backend_options.n_threads = (int)number(optarg, 0, 1024);
+            break;
+        case SIZE:
+            if (sscanf(optarg, "%" SCNd64 "x%" SCNd64, &b.width, &b.height) != 2)
+                return 2;
+            break;
+        case FRAMES:
+            b.frames = number(optarg, 1, 10000);
+            break;
+        case REPEAT:
+            b.repeat = number(optarg, 1, MAX_REPEAT);
+            break;
+        case STAGES:
+            which = optarg;
+            break;
+        default:
+            (void)fputs(usage, stderr);
+            return 2;
+        }
+    if (!model) {
+        (void)fputs(usage, stderr);
+        return 2;
+    }
+    Err err = {0};
+    Manifest *manifest;
+    Checkpoint *checkpoint;
+    const BackendModule *module = &backend_cpu;
+    if (manifest_open(model, &manifest, &err) < 0 ||
+            checkpoint_open_files(manifest, &checkpoint, &err) < 0 ||
+            model_new(checkpoint, &b.model, &err) < 0)
+        fail(model, &err);
+    if (!str_eq(backend, "cpu") && backend_load(backend, &module, &err) < 0)
+        fail(backend, &err);
+    if (backend_open(module, &backend_options, &b.backend, &err) < 0)
+        fail(backend, &err);
+    const VaeDims *vae = &b.model->dims.vae;
+    b.c = b.model->dims.dit.in_channels;
+    b.t = vae_latent_frames(vae, b.frames);
+    b.h = b.height / vae->stride_s;
+    b.w = b.width / vae->stride_s;
+    load(&b, checkpoint);
+    for (size_t i = 0; i < ARRAY_LEN(stages); i++)
+        if (strstr(which, stages[i].name))
+            time_stage(&b, i);
+    model_free(b.model);
+    backend_free(b.backend);
+    checkpoint_free(checkpoint);
+    manifest_free(manifest);
+    return 0;
+}
