@@ -29,7 +29,7 @@ struct Multipart {
 };
 
 /* The value of one parameter of a header, "name=value" or "name=\"value\"", unquoted into new
- * memory. Returns 1; 0 when there is none; -EBADMSG; -ENOMEM. */
+ * memory. Returns 1; 0 when there is none; -EINVAL; -ENOMEM. */
 static int header_param(const char *header, const char *name, char **ret) {
     const char *p = strchr(header, ';');
     size_t n_name = strlen(name);
@@ -53,7 +53,7 @@ static int header_param(const char *header, const char *name, char **ret) {
                 value[n++] = *p;
             }
             if (!*p)
-                return -EBADMSG;
+                return -EINVAL;
         } else {
             n = strcspn(p, "; \t");
         }
@@ -74,7 +74,7 @@ int multipart_new(
     if (k == -ENOMEM)
         return err_set(err, k, "no memory for the body");
     if (k <= 0 || !*boundary || strlen(boundary) > MAX_BOUNDARY)
-        return err_set(err, -EBADMSG,
+        return err_set(err, -EINVAL,
                 "the content type '%.100s' needs a boundary of 1 to %d characters", content_type,
                 MAX_BOUNDARY);
     Multipart *m = calloc(1, sizeof(*m));
@@ -121,7 +121,7 @@ static int read_header(char *line, char **name, bool *is_file, Err *err) {
         const char *value = line + strlen(encoding) + strspn(line + strlen(encoding), " \t");
         if (strcasecmp(value, "binary") != 0 && strcasecmp(value, "8bit") != 0 &&
                 strcasecmp(value, "7bit") != 0)
-            return err_set(err, -EBADMSG,
+            return err_set(err, -EINVAL,
                     "a part has the transfer encoding '%.40s', it must be binary", value);
     }
     if (strncasecmp(line, disposition, strlen(disposition)) != 0)
@@ -150,7 +150,7 @@ static int begin_part(Multipart *m, char *headers, Err *err) {
     if (k < 0)
         return k;
     if (!name)
-        return err_set(err, -EBADMSG, "part %zu of the form has no name", m->n_parts + 1);
+        return err_set(err, -EINVAL, "part %zu of the form has no name", m->n_parts + 1);
     if (m->n_parts == m->limits.max_parts)
         return err_set(err, -EFBIG, "the form has more than %zu parts", m->limits.max_parts);
     m->parts[m->n_parts++] = (RequestPart){.name = TAKE_PTR(name), .is_file = is_file};
@@ -168,7 +168,7 @@ static int step_headers(Multipart *m, Err *err) {
         return 0;
     *end = '\0';
     if (strlen(start) != (size_t)(end - start))
-        return err_set(err, -EBADMSG, "the headers of a part contain a NUL");
+        return err_set(err, -EINVAL, "the headers of a part contain a NUL");
     m->used += (size_t)(end - start) + 4;
     int k = begin_part(m, start, err);
     return k < 0 ? k : 1;
@@ -214,7 +214,7 @@ static int step_after(Multipart *m, Err *err) {
         m->state = STATE_HEADERS; /* the line's end stays: it may be the first half of the empty
                                      line that ends the headers */
     else
-        return err_set(err, -EBADMSG,
+        return err_set(err, -EINVAL,
                 "a delimiter of the form is followed by neither a line's "
                 "end nor '--'");
     return 1;
@@ -253,7 +253,7 @@ int multipart_feed(Multipart *m, const void *data, size_t n, Err *err) {
 
 int multipart_finish(Multipart *m, Err *err) {
     if (m->state != STATE_EPILOGUE)
-        return err_set(err, -EBADMSG, "the form ends without its last delimiter");
+        return err_set(err, -EINVAL, "the form ends without its last delimiter");
     for (size_t i = 0; i < m->n_parts; i++) {
         buf_append(&m->bodies[i], "", 0); /* the NUL of an empty one */
         if (buf_failed(&m->bodies[i]))

@@ -17,17 +17,17 @@ typedef struct MultipartLimits {
 
 /* multipart_new - content_type is the request's header, with the boundary.
  *
- * Returns 0; -EBADMSG; -ENOMEM. */
+ * Returns 0; -EINVAL; -ENOMEM. */
 int multipart_new(
         const char *content_type, const MultipartLimits *limits, Multipart **ret, Err *err);
 Multipart *multipart_free(Multipart *m);
 
 /* multipart_feed - the next n bytes of the body; not called again after a failure.
  *
- * Returns 0; -EBADMSG; -EFBIG naming part and limit; -ENOMEM. */
+ * Returns 0; -EINVAL; -EFBIG naming part and limit; -ENOMEM. */
 int multipart_feed(Multipart *m, const void *data, size_t n, Err *err);
 
-/* multipart_finish - the body has ended. -EBADMSG when it ended too early. */
+/* multipart_finish - the body has ended. -EINVAL when it ended too early. */
 int multipart_finish(Multipart *m, Err *err);
 
 /* multipart_parts - what arrived, borrowed until multipart_free(); after multipart_finish(). */

@@ -55,6 +55,7 @@ typedef struct Parse {
     const RequestLimits *limits;
     RequestFault *fault;
     Err *err;
+    bool has_file; /* r->image came as a part of the form, not with the defaults */
 } Parse;
 
 static const Field *field_find(const char *name) {
@@ -368,7 +369,7 @@ static int add_file_part(Parse *p, const RequestPart *part) {
     if (!str_eq(part->name, "input_reference"))
         return err_set(p->err, request_fault(p->fault, part->name, "unknown_parameter"),
                 "there is no file '%.100s', only 'input_reference'", part->name);
-    if (p->r->image)
+    if (p->has_file)
         return err_set(p->err, request_fault(p->fault, "input_reference", "invalid_value"),
                 "'input_reference' is given twice");
     if (part->size > (uint64_t)p->limits->max_image_bytes) {
@@ -380,6 +381,7 @@ static int add_file_part(Parse *p, const RequestPart *part) {
     if (!data)
         return out_of_memory(p->err);
     memcpy(data, part->data, part->size);
+    p->has_file = true;
     return set_image(p, data, part->size);
 }
 
@@ -394,7 +396,7 @@ int request_parse_form(Request *r, const RequestPart *parts, size_t n_parts,
     for (size_t i = 0; k == 0 && i < n_parts; i++)
         k = parts[i].is_file ? add_file_part(&p, &parts[i])
                              : add_text_part(object, &parts[i], fault, err);
-    if (k == 0 && r->image && given(&p, "input_reference"))
+    if (k == 0 && p.has_file && given(&p, "input_reference"))
         k = err_set(err, request_fault(fault, "input_reference", "invalid_value"),
                 "'input_reference' is given twice");
     return k == 0 ? parse_object(&p) : k;
