@@ -85,6 +85,20 @@ static void attention_case(Test *t, const AttentionCase *c) {
     case_end(t);
 }
 
+/* Long enough for several tiles of keys in every kernel, with rests in both directions. */
+static void attention_long_check(Test *t) {
+    static const AttentionCase cases[] = {
+            {.tq = 257, .tk = 1000, .heads = 2, .head_dim = 128, .spread = 1},
+            {.tq = 130, .tk = 529, .heads = 1, .head_dim = 128, .gap = 8, .spread = 12},
+            {.tq = 64, .tk = 528, .heads = 3, .head_dim = 128, .last_key_bias = 5.5, .spread = 1},
+            {.tq = 390, .tk = 177, .heads = 1, .head_dim = 128, .last_key_bias = 3, .spread = 1},
+            {.tq = 200, .tk = 700, .heads = 2, .head_dim = 64, .rel_bias = true, .spread = 1},
+            {.tq = 70, .tk = 333, .heads = 1, .head_dim = 1024, .spread = 1},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++)
+        attention_case(t, &cases[i]);
+}
+
 static void attention_check(Test *t) {
     static const int64_t lengths[] = {1, 7, 8, 9, 31, 33, 64, 129, 300};
     static const int64_t head_dims[] = {2, 16, 24, 32, 64, 80, 128};
@@ -103,6 +117,7 @@ static void attention_check(Test *t) {
             t, &(AttentionCase){.tq = 33, .tk = 65, .heads = 1, .head_dim = 640, .spread = 1});
     attention_case(
             t, &(AttentionCase){.tq = 17, .tk = 40, .heads = 1, .head_dim = 1024, .spread = 1});
+    attention_long_check(t);
 }
 
 static void attention_call(Stream *s, const void *context) {

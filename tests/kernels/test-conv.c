@@ -241,6 +241,10 @@ static void conv_check(Test *t) {
     };
     for (size_t i = 0; i < ARRAY_LEN(others); i++)
         conv_case(t, &others[i]);
+    /* Several tiles of positions and of outputs, whole and broken ones. */
+    model_cases(t, 9, 18, 72, 130, 0);
+    model_cases(t, 5, 17, 64, 256, 1);
+    model_cases(t, 9, 33, 136, 12, 2);
 }
 
 static void conv_call(Stream *s, const void *context) {

@@ -184,7 +184,7 @@ static int run_module(const Options *o) {
         fprintf(stderr, "%s\n", err_text(&err));
         return 1;
     }
-    return run_variant(m, &(BackendOptions){.exact_f32 = o->exact}, o);
+    return run_variant(m, &(BackendOptions){.exact_f32 = o->exact, .isa = o->isa}, o);
 }
 
 static bool parse_isa(const char *name, Isa *ret) {

@@ -90,25 +90,22 @@ static __device__ __forceinline__ void store(bf16 *p, const float v[N]) {
     }
 }
 
-/* The exact forms, for f32 outputs: within 2 ulp of f32. */
-static __device__ __forceinline__ float activate(float v, int act) {
-    if (act == KERNEL_ACT_SILU)
-        return v / (1.0f + expf(-v));
-    if (act == KERNEL_ACT_GELU_TANH)
-        return 0.5f * v * (1.0f + tanhf(0.7978845608028654f * (v + 0.044715f * v * v * v)));
-    return v;
+/* Both activations are v / (1 + exp(-u)): for gelu, 0.5 (1 + tanh(u / 2)) in the form that keeps
+ * its digits where tanh is near -1. The exponent of a very negative v makes the quotient -0. */
+static __device__ __forceinline__ float activation_exponent(float v, int act) {
+    return act == KERNEL_ACT_GELU_TANH ? 1.5957691216057308f * (v + 0.044715f * v * v * v) : v;
 }
 
-/* For bf16 outputs: __expf and __fdividef err by less than 2^-20 relative in the range where the
- * result is not negligible; half a bf16 step is 2^-9. The negated exponent of a very negative v
- * makes the quotient 0 or -0. */
+/* For f32 outputs. */
+static __device__ __forceinline__ float activate(float v, int act) {
+    return act == KERNEL_ACT_NONE ? v : v / (1.0f + expf(-activation_exponent(v, act)));
+}
+
+/* For bf16 outputs: __expf and __fdividef err by less than 2^-20 relative where the result is not
+ * negligible; half a bf16 step is 2^-9. Beyond 2^126 __fdividef's quotient is 0, as it should be.
+ */
 static __device__ __forceinline__ float activate_fast(float v, int act) {
-    if (act == KERNEL_ACT_NONE)
-        return v;
-    float u = v;
-    if (act == KERNEL_ACT_GELU_TANH) /* 0.5 (1 + tanh u) = 1 / (1 + exp(-2 u)) */
-        u = 1.5957691216057308f * (v + 0.044715f * v * v * v);
-    return v * __frcp_rn(1.0f + __expf(-u));
+    return act == KERNEL_ACT_NONE ? v : __fdividef(v, 1.0f + __expf(-activation_exponent(v, act)));
 }
 
 template <typename T>

@@ -136,10 +136,11 @@ typedef struct ResampleArgs {
 cudaError_t resample_avg_down(cudaStream_t s, const ResampleArgs *a);
 cudaError_t resample_dup_up(cudaStream_t s, const ResampleArgs *a);
 
-/* hopper.c or hopper-none.c: kernels for compute capability 9.0 alone. Each returns
- * cudaErrorNotSupported, with nothing queued, for a shape that it does not take. */
-cudaError_t hopper_attention(cudaStream_t s, TensorMapEncode encode, const FlashArgs *a);
-cudaError_t hopper_conv(
+/* attention-hopper.cu and conv-hopper.cu, or attention-none.c and conv-none.c: kernels for compute
+ * capability 9.0 alone. Each returns cudaErrorNotSupported, with nothing queued, for a shape that
+ * it does not take. */
+cudaError_t attention_hopper(cudaStream_t s, TensorMapEncode encode, const FlashArgs *a);
+cudaError_t conv_hopper(
         cudaStream_t s, TensorMapEncode encode, const IgemmArgs *a, void *scratch, size_t bytes);
 
 #ifdef __cplusplus

@@ -185,7 +185,7 @@ void cuda_conv(Stream *s, const ConvArgs *a) {
         void *scratch = cuda_scratch(s);
         if (!scratch)
             return;
-        e = hopper_conv(stream, b->driver.encode, &g, scratch, SCRATCH_BYTES);
+        e = conv_hopper(stream, b->driver.encode, &g, scratch, SCRATCH_BYTES);
     }
     if (e == cudaErrorNotSupported && !b->exact)
         e = igemm_mma(stream, &g);

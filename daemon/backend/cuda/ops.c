@@ -119,7 +119,7 @@ static void attention(Stream *s, const AttentionArgs *a) {
             .rel_bias = a->rel_bias.data};
     cudaError_t e = cudaErrorNotSupported;
     if (b->hopper && !b->exact)
-        e = hopper_attention(stream, b->driver.encode, &f);
+        e = attention_hopper(stream, b->driver.encode, &f);
     if (e == cudaErrorNotSupported)
         e = attention_mma(stream, &f);
     if (e == cudaErrorNotSupported)

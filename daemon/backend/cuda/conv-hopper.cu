@@ -1,0 +1,307 @@
+#include "backend/cuda/hopper.cuh"
+
+/* Convolutions without stride in space on the warpgroup-wide matrix unit.
+ *
+ * A block makes BH x BW = 128 positions of one frame by BN outputs: two warpgroups multiply, 64
+ * positions each, a third brings, for each tap and 64 channels, the shifted box of the input (what
+ * lies outside becomes zeros in the copy) and the filters' box. Two blocks that follow each other
+ * in the positions form a pair: each brings one half of the filters, to both. Taps on frames of
+ * zeros are left out.
+ *
+ * Doubling before a 3x3 filter: output (2 Y + a, 2 X + b) sees only 2x2 pixels of the input, so its
+ * phase (a, b) is a 2x2 convolution of the input by sums of the filter's rows and columns, made
+ * beforehand: 16 products instead of 36. */
+
+enum { BM = 128, BH = 8, BW = 16, BK = 64, THREADS = 3 * WARPGROUP, N_PHASES = 4 };
+
+static_assert(BH * BW == BM, "a tile is one box of positions");
+
+typedef struct Shape {
+    bf16 *y;
+    const bf16 *add;
+    const float *bias;
+    int64_t y_pixel, y_frame, add_frame;
+    int n, h_out, w_out; /* of one phase */
+    int tiles_x, tiles_n;
+    int kt, kh, kw, stride_t, n_zero, n_prev, pad;
+    int c;
+    int phases; /* 1, or 4: the input is read at half the coordinates */
+} Shape;
+
+template <int BN>
+struct Plan {
+    static constexpr int STAGES = BN == 256 ? 4 : 6;
+    static constexpr uint32_t LEFT = BM * ROW_BYTES, RIGHT = BN * ROW_BYTES;
+    static constexpr uint32_t STAGE = LEFT + RIGHT;
+    static constexpr uint32_t BARRIERS = STAGES * STAGE;
+    static constexpr uint32_t BYTES = BARRIERS + 128 + 1024; /* the base is aligned by hand */
+    static_assert(2 * STAGES * 8 <= 128, "the barriers fit");
+};
+
+/* What a block makes. */
+typedef struct Work {
+    int t, y, x, n, phase;
+    int first_tap_t; /* taps before it lie on frames of zeros */
+} Work;
+
+/* blockIdx.x: tiles of a frame, then filters; .y: frames; .z: phases. Filters vary slowest: a wave
+ * of blocks reads few of them. */
+template <int BN>
+static __device__ __forceinline__ Work work_of(const Shape &a, int tiles_m) {
+    Work w;
+    const int tile = (int)blockIdx.x % tiles_m;
+    w.n = (int)blockIdx.x / tiles_m * BN;
+    w.y = tile / a.tiles_x * BH;
+    w.x = tile % a.tiles_x * BW;
+    w.t = (int)blockIdx.y;
+    w.phase = (int)blockIdx.z;
+    const int zeros = a.n_zero - w.t * a.stride_t;
+    w.first_tap_t = zeros < 0 ? 0 : zeros > a.kt ? a.kt : zeros;
+    return w;
+}
+
+template <int BN>
+static __device__ __forceinline__ void bring(uint32_t base, const CUtensorMap *x,
+        const CUtensorMap *prev, const CUtensorMap *filters, const Shape &a, const Work &w) {
+    typedef Plan<BN> P;
+    const uint32_t rank = cluster_rank();
+    const int shift_y = a.phases == 4 ? w.phase / 2 - 1 : -a.pad;
+    const int shift_x = a.phases == 4 ? w.phase % 2 - 1 : -a.pad;
+    const int row = w.phase * a.n + w.n + (int)rank * (BN / 2);
+    int stage = 0;
+    uint32_t parity = 1;
+    for (int i = w.first_tap_t; i < a.kt; i++) {
+        const int f = w.t * a.stride_t + i - a.n_zero;
+        const CUtensorMap *frames = f < a.n_prev ? prev : x;
+        const int frame = f < a.n_prev ? f : f - a.n_prev;
+        for (int jk = 0; jk < a.kh * a.kw; jk++) {
+            const int tap = i * a.kh * a.kw + jk;
+            const int at_y = w.y + shift_y + jk / a.kw, at_x = w.x + shift_x + jk % a.kw;
+            for (int c = 0; c < a.c; c += BK) {
+                const uint32_t at = base + (uint32_t)stage * P::STAGE;
+                const uint32_t full = base + P::BARRIERS + (uint32_t)stage * 16;
+                barrier_wait(full + 8, parity);
+                barrier_expect(full, P::STAGE);
+                box4(at, frames, c, at_x, at_y, frame, full);
+                box3_pair(at + P::LEFT + rank * (P::RIGHT / 2), filters, c, tap, row, full);
+                if (++stage == P::STAGES) {
+                    stage = 0;
+                    parity ^= 1;
+                }
+            }
+        }
+    }
+}
+
+/* A stage is free again when both warpgroups of both blocks are done with it. */
+static __device__ __forceinline__ void release(uint32_t barrier) {
+    if (threadIdx.x % WARPGROUP < 2)
+        barrier_arrive_at(barrier, threadIdx.x % WARPGROUP);
+}
+
+template <int BN>
+static __device__ __forceinline__ void write_rows(
+        const Shape &a, const Work &w, const float sum[BN / 2]) {
+    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32; /* 0 .. 7 */
+#pragma unroll
+    for (int h = 0; h < 2; h++) {
+        const int m = warp * 16 + lane / 4 + h * 8, y = w.y + m / BW, x = w.x + m % BW;
+        if (y >= a.h_out || x >= a.w_out)
+            continue;
+        int64_t pixel = (int64_t)y * a.w_out + x;
+        if (a.phases == 4)
+            pixel = (2 * (int64_t)y + w.phase / 2) * 2 * a.w_out + 2 * x + w.phase % 2;
+        bf16 *to = a.y + w.t * a.y_frame + pixel * a.y_pixel;
+        const bf16 *add = a.add + w.t * a.add_frame + pixel * a.y_pixel;
+#pragma unroll
+        for (int i = 0; i < BN / 8; i++) {
+            const int n = w.n + i * 8 + lane % 4 * 2;
+            if (n >= a.n)
+                continue;
+            float u = sum[4 * i + 2 * h], v = sum[4 * i + 2 * h + 1];
+            if (a.bias) {
+                u += a.bias[n];
+                v += a.bias[n + 1];
+            }
+            if (a.add) {
+                const uint32_t pair = *(const uint32_t *)(add + n);
+                u += __uint_as_float(pair << 16);
+                v += __uint_as_float(pair & 0xffff0000u);
+            }
+            *(uint32_t *)(to + n) = pack_bf16(u, v);
+        }
+    }
+}
+
+template <int BN>
+static __device__ __forceinline__ void compute(uint32_t base, const Shape &a, const Work &w) {
+    typedef Plan<BN> P;
+    const int steps = (a.kt - w.first_tap_t) * a.kh * a.kw * ((a.c + BK - 1) / BK);
+    const uint32_t mine = (uint32_t)(threadIdx.x / WARPGROUP) * 64 * ROW_BYTES;
+    float sum[BN / 2]; /* the first product overwrites it; there is one, see takes_shape() */
+    int stage = 0;
+    uint32_t parity = 0, before = 0;
+    for (int step = 0; step < steps; step++) {
+        const uint32_t at = base + (uint32_t)stage * P::STAGE;
+        const uint32_t full = base + P::BARRIERS + (uint32_t)stage * 16;
+        barrier_wait(full, parity);
+        wgmma_fence();
+#pragma unroll
+        for (int k = 0; k < BK / 16; k++)
+            multiply<BN>(sum, descriptor_rows(at + mine + (uint32_t)k * 32),
+                    descriptor_rows(at + P::LEFT + (uint32_t)k * 32), step > 0 || k > 0);
+        wgmma_commit();
+        wgmma_wait<1>();
+        if (step > 0)
+            release(before + 8);
+        before = full;
+        if (++stage == P::STAGES) {
+            stage = 0;
+            parity ^= 1;
+        }
+    }
+    wgmma_wait<0>();
+    release(before + 8);
+    write_rows<BN>(a, w, sum);
+}
+
+template <int BN>
+__global__ void __cluster_dims__(2, 1, 1) __launch_bounds__(THREADS, 1)
+        conv_kernel(const __grid_constant__ CUtensorMap x, const __grid_constant__ CUtensorMap prev,
+                const __grid_constant__ CUtensorMap filters, Shape a) {
+    typedef Plan<BN> P;
+    extern __shared__ unsigned char memory[];
+    const uint32_t base = (shared_address(memory) + 1023) & ~1023u;
+    const Work w = work_of<BN>(a, (int)gridDim.x / a.tiles_n);
+    if (threadIdx.x == 0) {
+        for (int stage = 0; stage < P::STAGES; stage++) {
+            barrier_init(base + P::BARRIERS + (uint32_t)stage * 16, 1);
+            barrier_init(base + P::BARRIERS + (uint32_t)stage * 16 + 8, 4);
+        }
+        barrier_init_visible();
+    }
+    cluster_sync();
+    if (threadIdx.x >= 2 * WARPGROUP) {
+        registers_give<40>();
+        if (threadIdx.x == 2 * WARPGROUP)
+            bring<BN>(base, &x, &prev, &filters, a, w);
+    } else {
+        registers_take<232>();
+        compute<BN>(base, a, w);
+    }
+    __syncwarp();
+    cluster_sync(); /* the other block may still write here */
+}
+
+/* sums[phase, o, j, k, c]: rows of the filter that fall on row j of the phase's 2x2 window. Phase 0
+ * sees {0} and {1, 2}, phase 1 sees {0, 1} and {2}; columns alike. */
+__global__ void __launch_bounds__(256) sum_filters_kernel(bf16 *sums, const bf16 *w, int n, int c) {
+    const int64_t count = (int64_t)N_PHASES * n * 4 * c;
+    for (int64_t i = (int64_t)blockIdx.x * 256 + threadIdx.x; i < count;
+            i += (int64_t)gridDim.x * 256) {
+        const int channel = (int)(i % c), window = (int)(i / c % 4);
+        const int o = (int)(i / (4 * (int64_t)c) % n), phase = (int)(i / (4 * (int64_t)c * n));
+        const int a = phase / 2, b = phase % 2, j = window / 2, k = window % 2;
+        const int first_y = j == 0 ? 0 : 1 + a, last_y = j == 0 ? a : 2;
+        const int first_x = k == 0 ? 0 : 1 + b, last_x = k == 0 ? b : 2;
+        float sum = 0;
+        for (int y = first_y; y <= last_y; y++)
+            for (int x = first_x; x <= last_x; x++)
+                sum += to_f32(w[((int64_t)o * 9 + y * 3 + x) * c + channel]);
+        sums[i] = from_f32<bf16>(sum);
+    }
+}
+
+static CUresult frames_map(TensorMapEncode encode, CUtensorMap *map, const IgemmArgs *a,
+        const void *data, int64_t pixel, int64_t frame, int64_t n_frames) {
+    cuuint64_t dim[4] = {
+            (cuuint64_t)a->c, (cuuint64_t)a->w_in, (cuuint64_t)a->h, (cuuint64_t)n_frames};
+    cuuint64_t stride[3] = {
+            (cuuint64_t)pixel * 2, (cuuint64_t)(pixel * a->w_in) * 2, (cuuint64_t)frame * 2};
+    cuuint32_t box[4] = {BK, BW, BH, 1}, step[4] = {1, 1, 1, 1};
+    return encode(map, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 4, (void *)data, dim, stride, box, step,
+            CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
+            CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+}
+
+static CUresult filters_map(TensorMapEncode encode, CUtensorMap *map, const void *w, int64_t c,
+        int64_t taps, int64_t rows, unsigned box_rows) {
+    cuuint64_t dim[3] = {(cuuint64_t)c, (cuuint64_t)taps, (cuuint64_t)rows};
+    cuuint64_t stride[2] = {(cuuint64_t)c * 2, (cuuint64_t)(c * taps) * 2};
+    cuuint32_t box[3] = {BK, 1, box_rows}, step[3] = {1, 1, 1};
+    return encode(map, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 3, (void *)w, dim, stride, box, step,
+            CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
+            CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+}
+
+template <int BN>
+static cudaError_t launch(
+        cudaStream_t s, TensorMapEncode encode, const IgemmArgs *a, Shape shape, const void *w) {
+    CUtensorMap x, prev, filters;
+    const int64_t taps = (int64_t)shape.kt * shape.kh * shape.kw;
+    const int64_t prev_frame = a->n_prev > 1 ? a->prev_frame : a->h * a->w_in * a->c;
+    const int64_t x_frame = a->t > 1 ? a->x_frame : a->h * a->w_in * a->c;
+    if (frames_map(encode, &x, a, a->x, a->x_pixel, x_frame, a->t) != CUDA_SUCCESS ||
+            filters_map(encode, &filters, w, a->c, taps, shape.phases * a->n, BN / 2) !=
+                    CUDA_SUCCESS)
+        return cudaErrorNotSupported;
+    prev = x;
+    if (a->n_prev > 0 &&
+            frames_map(encode, &prev, a, a->prev, a->c, prev_frame, a->n_prev) != CUDA_SUCCESS)
+        return cudaErrorNotSupported;
+    cudaError_t e = cudaFuncSetAttribute(
+            conv_kernel<BN>, cudaFuncAttributeMaxDynamicSharedMemorySize, Plan<BN>::BYTES);
+    if (e != cudaSuccess)
+        return e;
+    shape.tiles_n = (int)div_up(a->n, BN);
+    int64_t tiles_m = div_up(shape.tiles_x * div_up(shape.h_out, BH), 2) * 2;
+    dim3 blocks((unsigned)(tiles_m * shape.tiles_n), (unsigned)a->t_out, (unsigned)shape.phases);
+    conv_kernel<BN><<<blocks, THREADS, Plan<BN>::BYTES, s>>>(x, prev, filters, shape);
+    return cudaGetLastError();
+}
+
+static bool takes_tensor_maps(const IgemmArgs *a) {
+    return a->in == DTYPE_BF16 && a->out == DTYPE_BF16 && a->act == KERNEL_ACT_NONE &&
+           is_aligned16(a->x) && is_aligned16(a->prev) && is_aligned16(a->w) && a->c % 8 == 0 &&
+           a->x_pixel % 8 == 0 && a->x_frame % 8 == 0 && a->prev_frame % 8 == 0 && a->n % 2 == 0 &&
+           ((uintptr_t)a->y & 3) == 0 && ((uintptr_t)a->add & 3) == 0 && a->y_pixel % 2 == 0 &&
+           a->y_frame % 2 == 0 && a->add_frame % 2 == 0;
+}
+
+/* Every output frame sees one frame that is not of zeros; strides in space are the portable
+ * kernel's. */
+static bool takes_shape(const IgemmArgs *a) {
+    bool plain = a->up == 1;
+    bool doubled = a->up == 2 && a->kt == 1 && a->kh == 3 && a->kw == 3 && a->pad == 1 &&
+                   a->n_zero == 0 && a->n_prev == 0 && a->h_out == 2 * a->h &&
+                   a->w_out == 2 * a->w_in;
+    return (plain || doubled) && a->n_zero < a->kt && a->stride_s == 1 && a->t_out <= 65535 &&
+           a->t > 0 && a->h_out * a->w_out < (1 << 30);
+}
+
+cudaError_t conv_hopper(
+        cudaStream_t s, TensorMapEncode encode, const IgemmArgs *a, void *scratch, size_t bytes) {
+    if (!takes_tensor_maps(a) || !takes_shape(a))
+        return cudaErrorNotSupported;
+    if (a->t_out * a->h_out * a->w_out == 0 || a->n == 0)
+        return cudaSuccess;
+    Shape shape = {(bf16 *)a->y, (const bf16 *)a->add, a->bias, a->y_pixel, a->y_frame,
+            a->add_frame, (int)a->n, (int)a->h_out, (int)a->w_out, 0, 0, a->kt, a->kh, a->kw,
+            a->stride_t, a->n_zero, a->n_prev, a->pad, (int)a->c, 1};
+    const void *w = a->w;
+    if (a->up == 2) {
+        if ((size_t)(N_PHASES * a->n * 4 * a->c) * sizeof(bf16) > bytes)
+            return cudaErrorNotSupported;
+        sum_filters_kernel<<<1024, 256, 0, s>>>(
+                (bf16 *)scratch, (const bf16 *)a->w, (int)a->n, (int)a->c);
+        w = scratch;
+        shape.kh = shape.kw = 2;
+        shape.h_out /= 2;
+        shape.w_out /= 2;
+        shape.phases = N_PHASES;
+    }
+    shape.tiles_x = (int)div_up(shape.w_out, BW);
+    return a->n <= 16        ? launch<16>(s, encode, a, shape, w)
+           : a->n % 256 == 0 ? launch<256>(s, encode, a, shape, w)
+                             : launch<128>(s, encode, a, shape, w);
+}
