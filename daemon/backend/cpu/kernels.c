@@ -2,10 +2,17 @@
 
 #ifdef PREHEAT_X86_KERNELS
 
-/* GCC's and clang's runtime asks both CPUID and the register state that the kernel saves. */
+#include <cpuid.h>
+
+/* clang 14 does not know "f16c". */
+static bool has_f16c(void) {
+    unsigned a, b, c, d;
+    return __get_cpuid(1, &a, &b, &c, &d) && (c & bit_F16C);
+}
+
+/* The compiler's runtime asks both CPUID and which registers the system saves. */
 static bool has_avx2(void) {
-    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
-           __builtin_cpu_supports("f16c");
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c();
 }
 
 static bool has_avx512(void) {
