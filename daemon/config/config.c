@@ -11,7 +11,6 @@
 #include <stdlib.h>
 
 #define SEGMENT_DIR "/run/preheat/weights"
-#define FALLBACK_DIR "/run/preheat/shared"
 
 const char *config_default_path(void) {
     return PREHEAT_CONFIG_FILE;
@@ -70,8 +69,6 @@ static int finish(Config *c, Err *err) {
     int r = parse_check(c, err);
     if (r == 0)
         r = name_file(&c->model.segment, SEGMENT_DIR, c->model.name, err);
-    if (r == 0)
-        r = name_file(&c->model.fallback, FALLBACK_DIR, c->model.name, err);
     return r;
 }
 

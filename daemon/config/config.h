@@ -35,8 +35,7 @@ typedef struct Config {
     struct {
         char *name;
         char *path;
-        char *segment;  /* never empty once loaded */
-        char *fallback; /* never empty once loaded */
+        char *segment; /* never empty once loaded */
     } model;
     struct {
         int kind; /* ConfigBackendKind */

@@ -29,10 +29,8 @@ static const Key keys[] = {
         "wrote."},
     {"model", "segment", KEY_PATH, AT(model.segment), 0, 0,
         "/run/preheat/weights/ and the model's name", NULL, "",
-        "The shared file, in huge pages, that preheat-warmup fills and preheatd maps."},
-    {"model", "fallback", KEY_PATH, AT(model.fallback), 0, 0,
-        "/run/preheat/shared/ and the model's name", NULL, "",
-        "The file that takes its place, in shared memory, where huge pages are short."},
+        "The file in huge pages that preheat-warmup fills and preheatd maps. Where pages are "
+        "short, ../shared/NAME beside it and /dev/shm/preheat-NAME are tried."},
 
     {"backend", "kind", KEY_CHOICE, AT(backend.kind), 0, 0, NULL, "auto cpu cuda", "auto",
         "Which engine computes. auto takes CUDA where a device answers, else the CPU."},

@@ -3,6 +3,7 @@ import contextlib
 import json
 import os
 import pathlib
+import re
 import shutil
 import signal
 import subprocess
@@ -44,15 +45,18 @@ class Machine:
                    "--capability=all", "--private-network", f"--machine={self.work.name}", *options]
         self.nspawn = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log, env=env,
                                        start_new_session=True)
-        self.leader = wait_for("container", 20, self._find_leader)
-        wait_for("boot", 60, lambda: self.run("systemctl", "is-system-running", check=False).stdout.strip()
-                 in ("running", "degraded"))
+        wait_for("boot", 60, self._booted)
 
-    def _find_leader(self):
+    def _booted(self):
+        """Looked for anew each time: nspawn's first child is not yet the one that becomes PID 1."""
         if self.nspawn.poll() is not None:
             raise AssertionError(f"systemd-nspawn ended with {self.nspawn.returncode}, see {self.log.name}")
         children = subprocess.run(["pgrep", "-P", str(self.nspawn.pid)], capture_output=True, text=True).stdout
-        return children.split()[0] if children else None
+        if not children:
+            return False
+        self.leader = children.split()[0]
+        state = self.run("systemctl", "is-system-running", check=False).stdout.strip()
+        return state in ("running", "degraded")
 
     def run(self, *command, check=True, timeout=60, **more):
         enter = ["nsenter", "-t", self.leader, "-a", "--", "env", "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin",
@@ -95,13 +99,22 @@ class Machine:
         shutil.rmtree(self.work, ignore_errors=True)
 
 
+def host_pages(field):
+    """HugePages_FIELD of /proc/meminfo."""
+    text = pathlib.Path("/proc/meminfo").read_text()
+    return int(re.search(rf"HugePages_{field}:\s+(\d+)", text)[1])
+
+
 @contextlib.contextmanager
-def huge_pages(n):
-    """n more free huge pages of the machine that runs the test, given back afterwards; yields how many there are."""
-    path = pathlib.Path("/proc/sys/vm/nr_hugepages")
-    before = int(path.read_text())
+def huge_pages(pool, overcommit):
+    """Sets the machine's pool and what it may exceed it by, sets both back afterwards; yields the pool that was got.
+    The container shares them with the machine that runs the test."""
+    files = [pathlib.Path("/proc/sys/vm") / name for name in ("nr_hugepages", "nr_overcommit_hugepages")]
+    before = [f.read_text() for f in files]
     try:
-        path.write_text(str(before + n))
-        yield int(path.read_text()) - before
+        for f, value in zip(files, (pool, overcommit)):
+            f.write_text(str(value))
+        yield int(files[0].read_text())
     finally:
-        path.write_text(str(before))
+        for f, value in zip(files, before):
+            f.write_text(value)

@@ -11,7 +11,7 @@ import sys
 import time
 import traceback
 
-from machine import Machine, huge_pages, wait_for
+from machine import Machine, host_pages, huge_pages, wait_for
 
 SMALL = {"width": 64, "height": 64, "num_frames": 5, "num_inference_steps": 2, "seed": 1}
 PROMPT = "a red circle moving right on a black background"
@@ -68,7 +68,7 @@ def stopped(m):
 def assert_alive(m):
     """Nothing failed, the sockets still listen."""
     failed = m.run("systemctl", "--failed", "--plain", "--no-legend").stdout
-    assert "preheat" not in failed, f"failed units: {failed}"
+    assert "preheatd" not in failed, f"failed units: {failed}"
     for unit in ("preheatd.socket", "preheatd-api.socket"):
         state = m.show(unit, "ActiveState")
         assert state == "active", f"{unit} is {state}"
@@ -208,42 +208,61 @@ def case_daemon_cannot_write_weights(m):
     assert re.search(r"CapEff:\s0+\n", status) and re.search(r"NoNewPrivs:\s1", status), status
 
 
-def warm(m):
-    configure(m, "")
-    m.run("systemctl", "stop", "preheat-warmup.service")
+def warm(m, reserve):
+    configure(m, f"[warmup]\nreserve = {reserve}\n")
+    m.run("systemctl", "stop", "preheat-warmup.service", "preheat-reserve.service")
     m.run("systemctl", "start", "preheat-warmup.service", timeout=120)
     assert m.show("preheat-warmup.service", "ActiveState") == "active"
+    pids = m.run("pgrep", "-u", "preheat", check=False).stdout
+    assert not pids, f"a process holds the weights: {pids}"
+
+
+def evict(m):
+    m.run("systemctl", "stop", "preheatd.service", "preheat-warmup.service")
 
 
 def case_warm_up_falls_back_without_pages(m):
-    free = int(re.search(r"HugePages_Free:\s+(\d+)", pathlib.Path("/proc/meminfo").read_text())[1])
-    if free:
-        raise Skip(f"{free} huge pages are free on this machine")
-    warm(m)
-    assert m.run("test", "-s", "/run/preheat/shared/tiny-wan", check=False).returncode == 0
-    _, video = create(m, TCP)
-    assert finished(m, TCP, video["id"])["start"] == "cold_host"
+    if host_pages("Total"):
+        raise Skip("this machine has huge pages of its own")
+    with huge_pages(0, 0):
+        warm(m, "none")
+        assert m.run("test", "-s", "/run/preheat/shared/tiny-wan", check=False).returncode == 0
+        assert "huge pages are missing" in m.run("journalctl", "--no-pager", "-u", "preheat-warmup").stdout
+        _, video = create(m, TCP)
+        assert finished(m, TCP, video["id"])["start"] == "cold_host"
+        evict(m)
+        assert m.run("test", "-e", "/run/preheat/shared/tiny-wan", check=False).returncode
 
 
-def case_warm_up_fills_huge_pages(m):
-    with huge_pages(32) as got:
-        if got < 32:
-            raise Skip(f"only {got} of 32 huge pages to be had on this machine")
-        warm(m)
+def case_warm_up_takes_surplus_pages_and_gives_them_back(m):
+    before = host_pages("Total")
+    with huge_pages(before, 0):
+        warm(m, "surplus")
+        if host_pages("Total") == before:
+            raise Skip("this machine gives no surplus pages")
+        _, video = create(m, TCP)
+        assert finished(m, TCP, video["id"])["start"] == "cold_host"
+        evict(m)
+        assert host_pages("Total") == before, f"{host_pages('Total')} pages, {before} before"
+
+
+def case_weights_outlive_the_daemon(m):
+    with huge_pages(64, 0) as got:
+        if got < 64:
+            raise Skip(f"only {got} of 64 huge pages to be had on this machine")
+        warm(m, "none")
+        inode = m.run("stat", "-f", "-c", "%T", "/run/preheat/weights/tiny-wan").stdout.strip()
+        assert inode == "hugetlbfs", inode
         inode = m.run("stat", "-c", "%i", "/run/preheat/weights/tiny-wan").stdout
-        assert m.run("stat", "-f", "-c", "%T", "/run/preheat/weights/tiny-wan").stdout.strip() == "hugetlbfs"
-        pids = m.run("pgrep", "-u", "preheat", check=False).stdout
-        assert not pids, f"a process holds the weights: {pids}"
         _, video = create(m, TCP)
         assert finished(m, TCP, video["id"])["start"] == "cold_host"
         m.run("systemctl", "kill", "-s", "KILL", "preheatd.service")
         m.run("systemctl", "daemon-reexec")
+        m.run("systemctl", "restart", "preheatd.service")
         assert finished(m, TCP, create(m, TCP)[1]["id"])["status"] == "completed"
         assert m.run("stat", "-c", "%i", "/run/preheat/weights/tiny-wan").stdout == inode
-        m.run("systemctl", "stop", "preheatd.service", "preheat-warmup.service")
+        evict(m)
         assert m.run("test", "-e", "/run/preheat/weights/tiny-wan", check=False).returncode
-        free = int(re.search(r"HugePages_Free:\s+(\d+)", pathlib.Path("/proc/meminfo").read_text())[1])
-        assert free >= 32, f"{free} of 32 pages came back"
 
 
 CASES = [value for name, value in list(globals().items()) if name.startswith("case_")]

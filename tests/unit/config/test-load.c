@@ -64,7 +64,6 @@ static void empty_file_is_all_defaults(void **state) {
     _cleanup_(config_freep) Config *c = load("");
     assert_string_equal(c->model.name, "tiny-wan");
     assert_string_equal(c->model.segment, "/run/preheat/weights/tiny-wan");
-    assert_string_equal(c->model.fallback, "/run/preheat/shared/tiny-wan");
     assert_int_equal(c->backend.kind, CONFIG_BACKEND_AUTO);
     assert_int_equal(c->daemon.idle_exit_usec, 300000000);
     assert_int_equal(c->warmup.chunk_size, 256 << 20);
@@ -131,8 +130,7 @@ static void refusals_name_file_line_found_allowed(void **state) {
     static const struct {
         const char *text, *sentence;
     } cases[] = {
-            {"[model]\nnmae = x\n", ":2: [model] has no key 'nmae', it has: name, path, segment, "
-                                    "fallback"},
+            {"[model]\nnmae = x\n", ":2: [model] has no key 'nmae', it has: name, path, segment"},
             {"\n\n[modle]\nname = x\n",
                     ":4: there is no section [modle], there are: model, backend, daemon, limits, "
                     "defaults, jobs, media, warmup"},
