@@ -65,13 +65,14 @@ typedef struct Decode {
     const Vae *vae;
     View latents, frames;
     VaeLatents kind;
+    int64_t chunk;
 } Decode;
 
 static void decode(Stream *s, void *context) {
     const Decode *d = context;
     VaeDecoder decoder;
     int64_t done = 0;
-    vae_decoder_begin(s, d->vae, &decoder, golden_upload(s, d->latents), d->kind, 1);
+    vae_decoder_begin(s, d->vae, &decoder, golden_upload(s, d->latents), d->kind, d->chunk);
     for (int64_t n; (n = vae_decoder_next(&decoder)) > 0; done += n) {
         size_t mark = stream_mark(s);
         View rows = view_rows(d->frames, done, n);
@@ -82,8 +83,8 @@ static void decode(Stream *s, void *context) {
     }
 }
 
-int golden_decode(Golden *g, View latents, VaeLatents kind, View frames, Err *err) {
-    return golden_run(g, decode, &(Decode){g->model->vae, latents, frames, kind}, err);
+int golden_decode(Golden *g, View latents, VaeLatents kind, int64_t chunk, View frames, Err *err) {
+    return golden_run(g, decode, &(Decode){g->model->vae, latents, frames, kind, chunk}, err);
 }
 
 View golden_clip(Golden *g, View x, Err *err) {

@@ -276,7 +276,7 @@ static int check_decoded(Golden *g, Err *err) {
     View clip = golden_clip(g, wanted, err), found = GOLDEN_HOST(g, DTYPE_F32, err, n, h, w, 3);
     if (view_is_null(clip) || view_is_null(found))
         return -ENOMEM;
-    r = golden_decode(g, z, VAE_RAW, found, err);
+    r = golden_decode(g, z, VAE_RAW, 1, found, err);
     if (r == 0)
         golden_compare(g, "vae.decoded", found, clip, g->limits->forward);
     return r;
