@@ -7,12 +7,14 @@
 #include "model/sampler.h"
 
 #include <errno.h>
+#include <string.h>
 
 /* A file's inputs and results, [c, t, h, w] latents throughout. */
 typedef struct Case {
     Golden *g;
     SamplerOptions options;
     double guidance;
+    const char *prompt, *negative;
     int64_t height, width, n_frames;
     int64_t latent[4];
     View ids, negative_ids;   /* [n] I32 */
@@ -33,6 +35,10 @@ static int read_options(Case *c, Err *err) {
     SamplerOptions *o = &c->options;
     o->n_train = c->g->model->dims.scheduler.n_train;
     int r = reference_text(f, "scheduler", &scheduler, err);
+    if (r == 0)
+        r = reference_text(f, "prompt", &c->prompt, err);
+    if (r == 0)
+        r = reference_text(f, "negative_prompt", &c->negative, err);
     if (r == 0)
         r = reference_int(f, "steps", 1, SAMPLER_MAX_STEPS, &o->n_steps, err);
     if (r == 0)
@@ -118,16 +124,30 @@ static int read_tensors(Case *c, Err *err) {
     return r;
 }
 
-static int check_rows(Case *c, const char *name, View ids, View wanted, View *found, Err *err) {
+/* A prompt: its ids from the text, its rows from the file's ids, and, for the free run, *own from
+ * our ids. */
+static int check_prompt(Case *c, const char *text, const char *ids_name, View ids,
+        const char *rows_name, View rows, View *own, Err *err) {
+    int32_t id[TEXT_ROWS];
+    int64_t n;
     if (view_is_null(ids))
         return 0;
-    *found = golden_host(c->g, DTYPE_F32, 2, wanted.dim, err);
-    if (view_is_null(*found))
+    int r = tokenizer_encode(c->g->tokenizer, text, strlen(text), id, TEXT_ROWS, &n, err);
+    if (r < 0)
+        return err_prefix(err, r, "'%s'", ids_name);
+    verdict_ids(c->g->verdict, ids_name, id, (size_t)n, ids.data, (size_t)ids.dim[0]);
+
+    View found = golden_host(c->g, DTYPE_F32, 2, rows.dim, err);
+    if (view_is_null(found))
         return -ENOMEM;
-    int r = golden_encode(c->g, ids, *found, err);
-    if (r == 0)
-        golden_compare(c->g, name, *found, wanted, c->g->limits->forward);
-    return r;
+    r = golden_encode(c->g, ids, found, err);
+    if (r < 0)
+        return r;
+    golden_compare(c->g, rows_name, found, rows, c->g->limits->forward);
+    *own = GOLDEN_HOST(c->g, DTYPE_F32, err, n, rows.dim[1]);
+    if (view_is_null(*own))
+        return -ENOMEM;
+    return golden_encode(c->g, view_of(id, DTYPE_I32, n), *own, err);
 }
 
 typedef struct EncodeImage {
@@ -364,10 +384,11 @@ static int check_all(Case *c, Err *err) {
     Run chain = {.c = c, .own = true, .with_velocity = true, .with_step = true};
     int r = sampler_new(&c->options, &p, err);
     if (r == 0)
-        r = check_rows(c, "prompt_embeds", c->ids, c->rows, &chain.rows, err);
+        r = check_prompt(
+                c, c->prompt, "input_ids", c->ids, "prompt_embeds", c->rows, &chain.rows, err);
     if (r == 0)
-        r = check_rows(c, "negative_prompt_embeds", c->negative_ids, c->negative_rows,
-                &chain.negative_rows, err);
+        r = check_prompt(c, c->negative, "negative_input_ids", c->negative_ids,
+                "negative_prompt_embeds", c->negative_rows, &chain.negative_rows, err);
     if (r == 0)
         r = check_image(c, &chain.first, err);
     if (r < 0)

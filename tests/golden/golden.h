@@ -4,12 +4,14 @@
 
 #include "base/arena.h"
 #include "model/model.h"
+#include "model/tokenizer.h"
 #include "reference.h"
 #include "verdict.h"
 
 typedef struct Golden {
     Backend *backend;
-    Model *model; /* loaded */
+    Model *model;               /* loaded */
+    const Tokenizer *tokenizer; /* SentencePiece itself: what made the files */
     const Limits *limits;
     Reference file;
     Arena arena; /* what was computed for this file */

@@ -50,10 +50,12 @@ typedef struct Session {
     Checkpoint *checkpoint;
     Backend *backend;
     Model *model;
+    Tokenizer *tokenizer;
     Stream *loader; /* what the weights were imported on */
 } Session;
 
 static void session_done(Session *s) {
+    tokenizer_free(s->tokenizer);
     model_free(s->model);
     stream_free(s->loader);
     backend_free(s->backend);
@@ -71,12 +73,23 @@ static int open_backend(const Options *o, Backend **ret, Err *err) {
     return backend_open(module, &o->device, ret, err);
 }
 
+static int open_tokenizer(Session *s, Err *err) {
+    const char *data;
+    size_t n;
+    int r = checkpoint_file(s->checkpoint, "tokenizer/spiece.model", &data, &n, err);
+    return r < 0 ? r
+                 : tokenizer_new(data, n, s->model->dims.t5.vocab, TOKENIZER_SENTENCEPIECE,
+                           &s->tokenizer, err);
+}
+
 static int session_open(Session *s, const Options *o, Err *err) {
     int r = manifest_open(o->model, &s->manifest, err);
     if (r == 0)
         r = checkpoint_open_files(s->manifest, &s->checkpoint, err);
     if (r == 0)
         r = model_new(s->checkpoint, &s->model, err);
+    if (r == 0)
+        r = open_tokenizer(s, err);
     if (r == 0)
         r = open_backend(o, &s->backend, err);
     if (r == 0)
@@ -100,6 +113,7 @@ static int check_file(const Session *s, const char *path, Verdict *v, Err *err) 
     Golden g = {
             .backend = s->backend,
             .model = s->model,
+            .tokenizer = s->tokenizer,
             .limits = limits_for(backend_info(s->backend)),
             .verdict = v,
     };
