@@ -1,0 +1,49 @@
+#include "ctl/output.h"
+
+#include "base/str.h"
+
+#include <sys/stat.h>
+
+int output_open(const char *path, Output *ret, Err *err) {
+    Output o = {.fd = STDOUT_FILENO};
+    if (!str_eq(path, "-")) {
+        o.path = strdup(path);
+        o.temporary = str_format("%s.XXXXXX.part", path);
+        if (!o.path || !o.temporary) {
+            free(o.path);
+            free(o.temporary);
+            return err_set(err, -ENOMEM, "no memory to write '%s'", path);
+        }
+        o.fd = mkostemps(o.temporary, 5, 0);
+        if (o.fd < 0) {
+            int r = -errno;
+            free(o.path);
+            free(o.temporary);
+            return err_set(err, r, "cannot write '%s': %s", path, strerror(-r));
+        }
+    }
+    *ret = o;
+    return 0;
+}
+
+int output_publish(Output *o, Err *err) {
+    if (!o->temporary)
+        return 0;
+    mode_t mask = umask(0);
+    (void)umask(mask);
+    if (fchmod(o->fd, 0666 & ~mask) < 0 || fsync(o->fd) < 0 || rename(o->temporary, o->path) < 0)
+        return err_set(err, -errno, "cannot write '%s': %s", o->path, strerror(errno));
+    free(o->temporary);
+    o->temporary = NULL;
+    return 0;
+}
+
+void output_done(Output *o) {
+    if (o->temporary)
+        (void)unlink(o->temporary);
+    if (o->path)
+        fd_closep(&o->fd);
+    free(o->temporary);
+    free(o->path);
+    *o = (Output){.fd = -1};
+}

@@ -1,0 +1,34 @@
+#include "ctl/units.h"
+
+#include "base/cleanup.h"
+#include "base/macro.h"
+#include "base/str.h"
+
+#include <systemd/sd-bus.h>
+
+/* A property of a unit, which systemd loads for that if it has to; NULL: not to be had. */
+static char *unit_property(sd_bus *bus, const char *unit, const char *property) {
+    _cleanup_free_ char *path = NULL;
+    char *value = NULL;
+    if (sd_bus_path_encode("/org/freedesktop/systemd1/unit", unit, &path) < 0 ||
+            sd_bus_get_property_string(bus, "org.freedesktop.systemd1", path,
+                    "org.freedesktop.systemd1.Unit", property, NULL, &value) < 0)
+        return NULL;
+    return value;
+}
+
+json_t *units_states(void) {
+    static const char *const names[] = {"preheat-reserve.service", "run-preheat-weights.mount",
+            "preheat-warmup.service", "preheatd.socket", "preheatd-api.socket", "preheatd.service"};
+    json_t *states = json_object();
+    _cleanup_(sd_bus_flush_close_unrefp) sd_bus *bus = NULL;
+    if (!states || sd_bus_open_system(&bus) < 0)
+        return states;
+    for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+        _cleanup_free_ char *load = unit_property(bus, names[i], "LoadState");
+        _cleanup_free_ char *active = unit_property(bus, names[i], "ActiveState");
+        if (load && active && str_eq(load, "loaded"))
+            (void)json_object_set_new(states, names[i], json_string(active));
+    }
+    return states;
+}

@@ -1,0 +1,11 @@
+/* units - what systemd says of preheat's units, asked without waking any of them. */
+#ifndef PREHEAT_CTL_UNITS_H
+#define PREHEAT_CTL_UNITS_H
+
+#include <jansson.h>
+
+/* units_states - {"preheatd.service": "inactive", ...} for the units that are installed; an empty
+ * object where there is no systemd to ask; NULL when out of memory. */
+json_t *units_states(void);
+
+#endif
