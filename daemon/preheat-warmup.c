@@ -150,14 +150,18 @@ static int open_manifest(const Warmup *w, Manifest **ret, Err *err) {
 }
 
 static void tell_place(const PlaceReport *p) {
-    if (p->pages_missing == 0) {
+    if (p->huge)
         log_info("segment '%s' is in %s", p->path, p->backing);
-        return;
-    }
-    log_warning(
-            "%ju huge pages are missing, using %s; 'preheat-warmup --reserve' as root, or 'sysctl "
-            "vm.nr_overcommit_hugepages=%ju', makes room for the next load",
-            (uintmax_t)p->pages_missing, p->backing, (uintmax_t)p->pages_needed);
+    else if (p->pages_missing == 0)
+        log_warning(
+                "segment '%s' is in %s; no hugetlbfs with room for %ju pages is mounted where the "
+                "configuration puts it",
+                p->path, p->backing, (uintmax_t)p->pages_needed);
+    else
+        log_warning("%ju of %ju huge pages are missing, using %s at '%s'; 'sysctl "
+                    "vm.nr_overcommit_hugepages=%ju' makes room for the next load",
+                (uintmax_t)p->pages_missing, (uintmax_t)p->pages_needed, p->backing, p->path,
+                (uintmax_t)p->pages_needed);
 }
 
 static void tell_filled(const Warmup *w, const Manifest *m, const FillReport *f) {

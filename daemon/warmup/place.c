@@ -65,7 +65,8 @@ static uint64_t huge_shared_bytes(void) {
 static void describe(const Manifest *m, const Segment *s, const char *path, PlaceReport *report) {
     uint64_t bytes = manifest_segment_bytes(m), page = segment_page_bytes(s), huge;
     (void)snprintf(report->path, sizeof(report->path), "%s", path); /* for people: may be cut */
-    if (segment_backing(s) == SEGMENT_HUGETLB) {
+    report->huge = segment_backing(s) == SEGMENT_HUGETLB;
+    if (report->huge) {
         (void)snprintf(report->backing, sizeof(report->backing), "%ju huge pages of %ju MiB",
                 (uintmax_t)((bytes + page - 1) / page), (uintmax_t)(page / MIB));
         return;
@@ -76,8 +77,7 @@ static void describe(const Manifest *m, const Segment *s, const char *path, Plac
             (uintmax_t)(huge / MIB));
     HugePages h;
     uint64_t available = hugepages_read(NULL, &h, NULL) < 0 ? 0 : hugepages_available(&h);
-    /* At least one: the pages were counted there, yet could not be had together. */
-    report->pages_missing = report->pages_needed > available ? report->pages_needed - available : 1;
+    report->pages_missing = report->pages_needed - MIN(report->pages_needed, available);
 }
 
 static void evict_behind(const char *path, int place) {

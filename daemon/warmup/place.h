@@ -4,13 +4,16 @@
 
 #include "store/segment.h"
 
+#include <stdbool.h>
+
 enum { PLACE_TEXT = 256 };
 
 typedef struct PlaceReport {
     char path[PLACE_TEXT];    /* where it is */
     char backing[PLACE_TEXT]; /* for people: "512 huge pages of 2 MiB", ... */
     uint64_t pages_needed;    /* huge pages of 2 MiB that the whole segment takes */
-    uint64_t pages_missing;   /* 0 when it is in huge pages */
+    bool huge;                /* it is in hugetlbfs */
+    uint64_t pages_missing;   /* that the kernel would not give; 0 when it would or did */
     int numa_node;            /* that was preferred; -1: none */
 } PlaceReport;
 

@@ -1,0 +1,412 @@
+#include "test.h"
+
+#include "../store/model.h"
+#include "base/clock.h"
+#include "warmup/fill.h"
+#include "warmup/hugepages.h"
+#include "warmup/place.h"
+
+#include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <liburing.h>
+#include <stdatomic.h>
+#include <sys/mman.h>
+
+/* Faults are put in front of libc and liburing: this program's functions come first in the search
+ * for symbols. */
+static struct {
+    atomic_int reads;   /* data reads so far */
+    int every;          /* each so many-th read of data gets the fault; 0: none */
+    int error;          /* 0: short by half */
+    int times;          /* at most so many; -1: always */
+    int allocate_error; /* of fallocate and of populating */
+} fault;
+
+static ssize_t spoil(ssize_t result) {
+    int n = atomic_fetch_add(&fault.reads, 1) + 1;
+    if (!fault.every || n % fault.every || fault.times == 0 || result <= 0)
+        return result;
+    if (fault.times > 0)
+        fault.times--;
+    return fault.error ? fault.error : result > 4096 ? (result / 2 + 4095) & ~4095 : result;
+}
+
+ssize_t pread(int fd, void *to, size_t n, off_t at);
+ssize_t pread(int fd, void *to, size_t n, off_t at) {
+    static ssize_t (*real)(int, void *, size_t, off_t);
+    if (!real)
+        real = (ssize_t(*)(int, void *, size_t, off_t))dlsym(RTLD_NEXT, "pread");
+    ssize_t r = spoil(real(fd, to, n, at));
+    if (r >= 0)
+        return r;
+    errno = (int)-r;
+    return -1;
+}
+
+int io_uring_wait_cqe_timeout(
+        struct io_uring *ring, struct io_uring_cqe **cqe, struct __kernel_timespec *t) {
+    static int (*real)(struct io_uring *, struct io_uring_cqe **, struct __kernel_timespec *);
+    if (!real)
+        real = (int (*)(struct io_uring *, struct io_uring_cqe **,
+                struct __kernel_timespec *))dlsym(RTLD_NEXT, "io_uring_wait_cqe_timeout");
+    int r = real(ring, cqe, t);
+    if (r == 0)
+        (*cqe)->res = (int)spoil((*cqe)->res);
+    return r;
+}
+
+int madvise(void *p, size_t n, int advice) {
+    static int (*real)(void *, size_t, int);
+    if (!real)
+        real = (int (*)(void *, size_t, int))dlsym(RTLD_NEXT, "madvise");
+    if (fault.allocate_error && advice == MADV_POPULATE_WRITE) {
+        errno = fault.allocate_error;
+        return -1;
+    }
+    return real(p, n, advice);
+}
+
+static const char path[] = "/dev/shm/preheat-test-fill";
+
+static Model model;
+static Manifest *manifest;
+static const ReaderKind kinds[] = {READER_URING, READER_THREADS};
+
+static int setup(void **state) {
+    model_make_whole(&model, 700);
+    ManifestOptions o = {.chunk_size = SEGMENT_PAGE, .n_threads = 2};
+    return manifest_build(model.dir, &o, &manifest, NULL);
+}
+
+static int teardown(void **state) {
+    manifest_free(manifest);
+    model_done(&model);
+    (void)unlink(path);
+    return 0;
+}
+
+static FillOptions options_for(ReaderKind kind) {
+    memset(&fault, 0, sizeof(fault));
+    fault.times = -1;
+    return (FillOptions){.kind = kind,
+            .queue_depth = 4,
+            .read_size = 256 * 1024,
+            .n_threads = 2,
+            .retries = 2,
+            .retry_delay_usec = 1000,
+            .timeout_usec = 20 * USEC_PER_SEC};
+}
+
+static bool have(ReaderKind kind) {
+    Reader *r;
+    if (reader_open(kind, 1, &r, NULL) < 0)
+        return false;
+    reader_close(r);
+    return true;
+}
+
+/* A new segment, filled; returns the result. Counts of states come back. */
+typedef struct Outcome {
+    int result;
+    size_t n_ready, n_bad;
+    FillReport report;
+    Err err;
+} Outcome;
+
+static Outcome fill_new(const FillOptions *o) {
+    Outcome x = {0};
+    Segment *s;
+    (void)unlink(path);
+    assert_int_equal(segment_create(path, manifest, &s, NULL), 0);
+    x.result = fill_segment(manifest, s, o, &x.report, &x.err);
+    for (size_t i = 0; i < manifest_n_chunks(manifest); i++) {
+        assert_int_not_equal(segment_state(s, i), SEGMENT_LOADING);
+        x.n_bad += segment_state(s, i) == SEGMENT_BAD;
+        if (segment_state(s, i) == SEGMENT_READY) {
+            x.n_ready++;
+            assert_int_equal(segment_verify(s, i, NULL), 0);
+        }
+    }
+    segment_close(s);
+    return x;
+}
+
+static void both_readers_fill(void **state) {
+    for (size_t k = 0; k < 2; k++) {
+        if (!have(kinds[k]))
+            continue;
+        for (int cold = 0; cold < 2; cold++) {
+            FillOptions o = options_for(kinds[k]);
+            for (size_t i = 0; cold && i < manifest_n_files(manifest); i++) {
+                char file[256];
+                (void)snprintf(
+                        file, sizeof(file), "%s/%s", model.dir, manifest_file(manifest, i)->path);
+                int fd = open(file, O_RDONLY);
+                (void)fsync(fd);
+                (void)posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
+                close(fd);
+            }
+            Outcome x = fill_new(&o);
+            if (x.result < 0)
+                fail_msg("%s", err_text(&x.err));
+            assert_int_equal(x.n_ready, manifest_n_chunks(manifest));
+            assert_int_equal(x.report.read_bytes, manifest_weight_bytes(manifest));
+            assert_int_equal(x.report.n_retries, 0);
+        }
+    }
+}
+
+static void short_and_interrupted_reads_go_on(void **state) {
+    static const int errors[] = {0, -EINTR, -EAGAIN};
+    for (size_t k = 0; k < 2; k++)
+        for (size_t e = 0; have(kinds[k]) && e < 3; e++) {
+            FillOptions o = options_for(kinds[k]);
+            fault.every = 3;
+            fault.error = errors[e];
+            Outcome x = fill_new(&o);
+            if (x.result < 0)
+                fail_msg("%s", err_text(&x.err));
+            assert_int_equal(x.n_ready, manifest_n_chunks(manifest));
+            assert_int_equal(x.report.n_retries, 0);
+        }
+}
+
+static void failing_reads_are_tried_again(void **state) {
+    for (size_t k = 0; k < 2; k++) {
+        if (!have(kinds[k]))
+            continue;
+        FillOptions o = options_for(kinds[k]);
+        fault.every = 5;
+        fault.error = -EIO;
+        fault.times = 2;
+        Outcome x = fill_new(&o);
+        assert_int_equal(x.result, 0);
+        assert_in_range(x.report.n_retries, 1, 2);
+
+        o = options_for(kinds[k]); /* a disk that only fails: everything is given up in the end */
+        fault.every = 1;
+        fault.error = -EIO;
+        x = fill_new(&o);
+        assert_int_equal(x.result, -EIO);
+        assert_non_null(strstr(err_text(&x.err), "Input/output error"));
+        assert_int_equal(x.n_bad, manifest_n_chunks(manifest));
+    }
+}
+
+static void flip(const char *file, off_t at) {
+    char name[256], c;
+    (void)snprintf(name, sizeof(name), "%s/%s", model.dir, file);
+    int fd = open(name, O_RDWR);
+    assert_int_equal(pread(fd, &c, 1, at), 1);
+    c ^= 0x10;
+    assert_int_equal(pwrite(fd, &c, 1, at), 1);
+    close(fd);
+}
+
+static void damage_costs_its_chunk_only(void **state) {
+    const char *file = "transformer/diffusion_pytorch_model.safetensors";
+    for (size_t k = 0; k < 2; k++) {
+        if (!have(kinds[k]))
+            continue;
+        FillOptions o = options_for(kinds[k]);
+        flip(file, 5000000);
+        Outcome x = fill_new(&o);
+        assert_int_equal(x.result, -EBADMSG);
+        assert_non_null(strstr(err_text(&x.err), file));
+        assert_non_null(strstr(err_text(&x.err), "the manifest says"));
+        assert_int_equal(x.n_bad, 1);
+        assert_int_equal(x.n_ready, manifest_n_chunks(manifest) - 1);
+        assert_int_equal(x.report.n_retries, 2);
+
+        /* Repaired, the next run reads that chunk only. */
+        flip(file, 5000000);
+        Segment *s;
+        FillReport report;
+        assert_int_equal(segment_create(path, manifest, &s, NULL), 0);
+        assert_int_equal(fill_segment(manifest, s, &o, &report, NULL), 0);
+        assert_int_equal(report.n_found_ready, manifest_n_chunks(manifest) - 1);
+        assert_true(report.read_bytes <= SEGMENT_PAGE);
+        segment_close(s);
+    }
+}
+
+static void damaged_memory_is_loaded_again(void **state) {
+    FillOptions o = options_for(READER_THREADS);
+    assert_int_equal(fill_new(&o).result, 0);
+    int fd = open(path, O_RDWR);
+    assert_int_equal(pwrite(fd, "?", 1, (off_t)(2 * SEGMENT_PAGE + 77)), 1);
+    close(fd);
+    Segment *s;
+    FillReport report;
+    assert_int_equal(segment_create(path, manifest, &s, NULL), 0);
+    assert_int_equal(fill_segment(manifest, s, &o, &report, NULL), 0);
+    assert_int_equal(report.n_found_damaged, 1);
+    for (size_t i = 0; i < report.n_chunks; i++)
+        assert_int_equal(segment_verify(s, i, NULL), 0);
+    segment_close(s);
+}
+
+static void changed_files_are_told(void **state) {
+    char name[256];
+    (void)snprintf(name, sizeof(name), "%s/vae/diffusion_pytorch_model.safetensors", model.dir);
+    uint64_t bytes = manifest_file(manifest, 2)->bytes;
+    FillOptions o = options_for(READER_AUTO);
+    assert_int_equal(truncate(name, (off_t)bytes - 1), 0);
+    Outcome x = fill_new(&o);
+    assert_int_equal(x.result, -ESTALE);
+    assert_int_equal(truncate(name, (off_t)bytes), 0);
+    char moved[300];
+    (void)snprintf(moved, sizeof(moved), "%s.away", name);
+    assert_int_equal(rename(name, moved), 0);
+    x = fill_new(&o);
+    assert_int_equal(x.result, -ENOENT);
+    assert_non_null(strstr(err_text(&x.err), "vae/diffusion_pytorch_model.safetensors"));
+    assert_int_equal(rename(moved, name), 0);
+    /* The byte that truncation lost. */
+    ManifestOptions mo = {.chunk_size = SEGMENT_PAGE};
+    manifest_free(manifest);
+    assert_int_equal(manifest_build(model.dir, &mo, &manifest, NULL), 0);
+}
+
+static atomic_bool stopped;
+
+static void stop_at_half(void *context, const FillProgress *p) {
+    if (p->ready_bytes > 0)
+        atomic_store(&stopped, true);
+}
+
+static void stopping_keeps_what_is_ready(void **state) {
+    for (size_t k = 0; k < 2; k++) {
+        if (!have(kinds[k]))
+            continue;
+        FillOptions o = options_for(kinds[k]);
+        atomic_store(&stopped, true);
+        o.stop = &stopped;
+        Outcome x = fill_new(&o);
+        assert_int_equal(x.result, -ECANCELED);
+        assert_int_equal(x.n_ready, 0);
+
+        atomic_store(&stopped, false);
+        o.progress = stop_at_half;
+        x = fill_new(&o);
+        assert_true(x.result == -ECANCELED || x.result == 0);
+        assert_int_equal(x.n_bad, 0);
+
+        o = options_for(kinds[k]);
+        o.timeout_usec = 0;
+        x = fill_new(&o);
+        assert_int_equal(x.result, -ETIMEDOUT);
+        assert_non_null(strstr(err_text(&x.err), "time is up with 0 of"));
+
+        /* Time also runs out while retries are waited for. */
+        o = options_for(kinds[k]);
+        fault.every = 1;
+        fault.error = -EIO;
+        o.retry_delay_usec = 3600 * USEC_PER_SEC;
+        o.timeout_usec = 50 * USEC_PER_MSEC;
+        x = fill_new(&o);
+        assert_int_equal(x.result, -ETIMEDOUT);
+        assert_int_equal(x.n_bad, 0);
+    }
+}
+
+static void scanned_manifest_is_refused(void **state) {
+    Manifest *m;
+    Segment *s;
+    FillReport report;
+    FillOptions o = options_for(READER_AUTO);
+    assert_int_equal(manifest_scan(model.dir, SEGMENT_PAGE, &m, NULL), 0);
+    (void)unlink(path);
+    assert_int_equal(segment_create(path, m, &s, NULL), 0);
+    assert_int_equal(fill_segment(m, s, &o, &report, NULL), -EINVAL);
+    segment_close(s);
+    manifest_free(m);
+}
+
+static void full_memory_is_told(void **state) {
+    Segment *s;
+    Err err = {0};
+    (void)options_for(READER_AUTO);
+    (void)unlink(path);
+    fault.allocate_error = ENOMEM;
+    assert_int_equal(segment_create(path, manifest, &s, &err), -ENOSPC);
+    assert_non_null(strstr(err_text(&err), "cannot get"));
+    assert_int_equal(access(path, F_OK), -1); /* nothing is left behind */
+
+    PlaceReport report;
+    err_clear(&err);
+    assert_int_equal(place_open(manifest, path, 0, &s, &report, &err), -ENOSPC);
+    fault.allocate_error = 0;
+    err_clear(&err);
+    assert_int_equal(place_open(manifest, path, (uint64_t)1 << 60, &s, &report, &err), -ENOMEM);
+    assert_non_null(strstr(err_text(&err), "must stay so"));
+    assert_int_equal(access(path, F_OK), -1);
+    assert_int_equal(place_open(manifest, path, 0, &s, &report, NULL), 0);
+    assert_string_equal(report.path, path);
+    assert_false(report.huge);
+    segment_close(s);
+}
+
+static void places_are_tried_in_turn(void **state) {
+    const char *nowhere = "/nonexistent/weights/preheat-test-fill";
+    PlaceReport report;
+    Segment *s;
+    (void)options_for(READER_AUTO);
+    assert_int_equal(place_open(manifest, nowhere, 0, &s, &report, NULL), 0);
+    assert_string_equal(report.path, "/dev/shm/preheat-preheat-test-fill");
+    assert_int_equal(place_evict(nowhere, NULL), -EBUSY);
+    segment_close(s);
+    assert_int_equal(place_evict(nowhere, NULL), 0);
+    assert_int_equal(access(report.path, F_OK), -1);
+}
+
+static void counters_are_raised_never_lowered(void **state) {
+    static const char *const names[] = {"nr_hugepages", "free_hugepages", "resv_hugepages",
+            "surplus_hugepages", "nr_overcommit_hugepages"};
+    char dir[] = "/tmp/preheat-test-XXXXXX", file[128], text[32];
+    assert_non_null(mkdtemp(dir));
+    for (size_t i = 0; i < 5; i++) {
+        (void)snprintf(file, sizeof(file), "%s/%s", dir, names[i]);
+        int fd = open(file, O_WRONLY | O_CREAT, 0644);
+        (void)snprintf(text, sizeof(text), "%d\n", (int)(10 - i));
+        assert_true(write(fd, text, strlen(text)) > 0);
+        close(fd);
+    }
+    HugePages h;
+    assert_int_equal(hugepages_read(dir, &h, NULL), 0);
+    assert_int_equal(h.total, 10);
+    assert_int_equal(hugepages_available(&h), 1); /* 9 free, 8 promised; 7 surplus of 6 */
+    assert_int_equal(hugepages_reserve(dir, HUGEPAGES_SURPLUS, 5, &h, NULL), 0);
+    assert_int_equal(h.overcommit, 6);
+    assert_int_equal(hugepages_reserve(dir, HUGEPAGES_SURPLUS, 50, &h, NULL), 0);
+    assert_int_equal(h.overcommit, 50);
+    assert_int_equal(hugepages_reserve(dir, HUGEPAGES_PERMANENT, 2, &h, NULL), 0);
+    assert_int_equal(h.total, 10);
+    assert_int_equal(hugepages_reserve(dir, HUGEPAGES_PERMANENT, 40, &h, NULL), 0);
+    assert_int_equal(h.total, 40);
+    for (size_t i = 0; i < 5; i++) {
+        (void)snprintf(file, sizeof(file), "%s/%s", dir, names[i]);
+        (void)unlink(file);
+    }
+    (void)rmdir(dir);
+    Err err = {0};
+    assert_int_equal(hugepages_read(dir, &h, &err), -ENOTSUP);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+            cmocka_unit_test(both_readers_fill),
+            cmocka_unit_test(short_and_interrupted_reads_go_on),
+            cmocka_unit_test(failing_reads_are_tried_again),
+            cmocka_unit_test(damage_costs_its_chunk_only),
+            cmocka_unit_test(damaged_memory_is_loaded_again),
+            cmocka_unit_test(changed_files_are_told),
+            cmocka_unit_test(stopping_keeps_what_is_ready),
+            cmocka_unit_test(scanned_manifest_is_refused),
+            cmocka_unit_test(full_memory_is_told),
+            cmocka_unit_test(places_are_tried_in_turn),
+            cmocka_unit_test(counters_are_raised_never_lowered),
+    };
+    return cmocka_run_group_tests(tests, setup, teardown);
+}
