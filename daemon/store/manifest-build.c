@@ -84,6 +84,13 @@ static void fail(Work *w, int code, const Err *e) {
     (void)pthread_mutex_unlock(&w->lock);
 }
 
+static bool failed(Work *w) {
+    (void)pthread_mutex_lock(&w->lock);
+    bool yes = w->result < 0;
+    (void)pthread_mutex_unlock(&w->lock);
+    return yes;
+}
+
 static int progress(Work *w, uint64_t bytes) {
     (void)pthread_mutex_lock(&w->lock);
     w->done_bytes += bytes;
@@ -184,7 +191,7 @@ static int read_chunk(Work *w, uint32_t index, char *buffer, DigestState *s, Buf
 static void work_on(void *context, int64_t begin, int64_t end, int worker) {
     Work *w = context;
     for (int64_t i = begin; i < end; i++) {
-        if (w->known && w->known[i])
+        if ((w->known && w->known[i]) || failed(w))
             continue;
         Err err = {0};
         _cleanup_(buf_done) Buf found = {0};
