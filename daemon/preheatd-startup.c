@@ -1,0 +1,300 @@
+#include "preheatd-startup.h"
+
+#include "backend/backend.h"
+#include "backend/cpu/module.h"
+#include "base/cleanup.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include "store/checkpoint.h"
+#include "store/manifest.h"
+#include "store/weights.h"
+
+#include <errno.h>
+#include <pthread.h>
+
+struct Startup {
+    const Config *config; /* borrowed */
+    int weights_fd;       /* borrowed, -1: none */
+    int segment_fd;       /* open as long as the checkpoint; may be weights_fd */
+    void (*changed)(void *context);
+    void *context;
+
+    /* Each written by one step of the graph, read by steps that need it, and by others once it is
+     * done. */
+    Manifest *manifest;
+    Checkpoint *checkpoint;
+    Backend *backend;
+    Pipeline *pipeline;
+    Graph *graph;
+
+    pthread_mutex_t lock; /* guards what follows */
+    pthread_cond_t ended; /* usable was set, or the graph's end was seen */
+    bool usable;          /* the pipeline runs; weights may still be on their way */
+    StartupState state;
+};
+
+static void set_phase(Startup *p, const char *phase, int percent) {
+    (void)pthread_mutex_lock(&p->lock);
+    p->state.phase = phase;
+    p->state.percent = percent;
+    (void)pthread_mutex_unlock(&p->lock);
+    p->changed(p->context);
+}
+
+static int step_manifest(void *context, const StepCall *call, Err *err) {
+    Startup *p = context;
+    if (!p->config->model.path[0])
+        return err_set(err, -ENOENT, "no model is configured: [model] path is empty");
+    _cleanup_free_ char *kept =
+            manifest_kept_path(p->config->jobs.state_dir, p->config->model.name);
+    if (!kept)
+        return err_set(err, -ENOMEM, "no memory for a path");
+    return manifest_open_kept(p->config->model.path, kept, &p->manifest, err);
+}
+
+static void undo_manifest(void *context) {
+    Startup *p = context;
+    p->manifest = manifest_free(p->manifest);
+}
+
+static void set_start(Startup *p, JobStart start) {
+    (void)pthread_mutex_lock(&p->lock);
+    p->state.start = start;
+    (void)pthread_mutex_unlock(&p->lock);
+}
+
+static int step_segment(void *context, const StepCall *call, Err *err) {
+    Startup *p = context;
+    p->segment_fd = weights_open(p->weights_fd, p->config->model.segment, err);
+    if (p->segment_fd < 0)
+        return p->segment_fd;
+    int r = checkpoint_open_segment(p->manifest, p->segment_fd, &p->checkpoint, err);
+    if (r == 0)
+        set_start(p, JOB_START_COLD_HOST);
+    return r;
+}
+
+static int step_files(void *context, const StepCall *call, Err *err) {
+    Startup *p = context;
+    set_start(p, JOB_START_COLD_DISK);
+    return checkpoint_open_files(p->manifest, &p->checkpoint, err);
+}
+
+static void undo_checkpoint(void *context) {
+    Startup *p = context;
+    p->checkpoint = checkpoint_free(p->checkpoint);
+    if (p->segment_fd >= 0 && p->segment_fd != p->weights_fd)
+        (void)close(p->segment_fd);
+    p->segment_fd = -1;
+}
+
+static int open_cuda(const Startup *p, const BackendOptions *options, Backend **ret, Err *err) {
+    const BackendModule *module;
+    int r = backend_load(p->config->backend.module, &module, err);
+    return r < 0 ? r : backend_open(module, options, ret, err);
+}
+
+static int step_backend(void *context, const StepCall *call, Err *err) {
+    Startup *p = context;
+    const BackendOptions options = {
+            .n_threads = (int)p->config->backend.threads,
+            .device = (int)p->config->backend.device,
+            .memory_limit = p->config->backend.vram_limit,
+    };
+    int r = -ENODEV;
+    if (p->config->backend.kind != CONFIG_BACKEND_CPU) {
+        Err why = {0};
+        r = open_cuda(p, &options, &p->backend, &why);
+        if (r < 0 && p->config->backend.kind == CONFIG_BACKEND_CUDA)
+            return err_set(err, r, "%s", err_text(&why));
+        if (r < 0)
+            log_info("No CUDA device: %s, using the CPU", err_text(&why));
+    }
+    if (r < 0)
+        r = backend_open(&backend_cpu, &options, &p->backend, err);
+    if (r < 0)
+        return r;
+    (void)pthread_mutex_lock(&p->lock);
+    (void)snprintf(
+            p->state.device, sizeof(p->state.device), "%s", backend_info(p->backend)->device);
+    (void)pthread_mutex_unlock(&p->lock);
+    return 0;
+}
+
+static void undo_backend(void *context) {
+    Startup *p = context;
+    p->backend = backend_free(p->backend);
+}
+
+static int step_architecture(void *context, const StepCall *call, Err *err) {
+    Startup *p = context;
+    int r = pipeline_new(p->backend, p->checkpoint, &p->pipeline, err);
+    if (r < 0)
+        return r;
+    (void)pthread_mutex_lock(&p->lock);
+    pipeline_defaults(p->pipeline, &p->state.defaults);
+    p->state.size_multiple = pipeline_size_multiple(p->pipeline);
+    p->state.has_limits = true;
+    p->usable = true;
+    (void)pthread_cond_broadcast(&p->ended);
+    (void)pthread_mutex_unlock(&p->lock);
+    set_phase(p, "loading", 0);
+    return 0;
+}
+
+static void undo_architecture(void *context) {
+    Startup *p = context;
+    p->pipeline = pipeline_free(p->pipeline);
+}
+
+typedef struct Loading {
+    Startup *startup;
+    const StepCall *call;
+} Loading;
+
+static int group_loaded(void *context, size_t n_loaded, size_t n_groups) {
+    Loading *l = context;
+    if (step_is_late(l->call))
+        return -ECANCELED;
+    set_phase(l->startup, "loading", (int)(100 * n_loaded / n_groups));
+    return 0;
+}
+
+static int step_load(void *context, const StepCall *call, Err *err) {
+    Startup *p = context;
+    Loading loading = {.startup = p, .call = call};
+    const PipelineLoad how = {
+            .timeout_usec = p->config->warmup.timeout_usec,
+            .on_group = group_loaded,
+            .context = &loading,
+    };
+    return pipeline_load(p->pipeline, &how, err);
+}
+
+enum { STEP_MANIFEST, STEP_BACKEND, STEP_WEIGHTS, STEP_ARCHITECTURE, STEP_LOAD, N_STEPS };
+
+/* What a start consists of. The backend, which may have to wait for a driver, opens while files are
+ * read. A load that fails takes nothing back: the worker may be using the pipeline. */
+static const Step steps[N_STEPS] = {
+        [STEP_MANIFEST] = {.name = "manifest", .run = step_manifest, .undo = undo_manifest},
+        [STEP_BACKEND] = {.name = "backend", .run = step_backend, .undo = undo_backend},
+        [STEP_WEIGHTS] = {.name = "weights",
+                .needs = {"manifest"},
+                .run = step_segment,
+                .fallback = step_files,
+                .undo = undo_checkpoint},
+        [STEP_ARCHITECTURE] = {.name = "architecture",
+                .needs = {"weights", "backend"},
+                .run = step_architecture,
+                .undo = undo_architecture},
+        [STEP_LOAD] = {.name = "load",
+                .needs = {"architecture"},
+                .run = step_load,
+                .on_failure = STEP_GO_ON},
+};
+
+/* Why the model cannot be served once the graph has ended: 0 when it can. */
+static int verdict(Startup *p, GraphState *ret_state, Err *err) {
+    int r = graph_wait(p->graph, 0, ret_state, err);
+    if (r < 0 || *ret_state == GRAPH_RUNNING)
+        return r;
+    StepReport reports[N_STEPS];
+    graph_report(p->graph, reports);
+    const StepReport *load = &reports[STEP_LOAD];
+    if (load->outcome == STEP_DONE)
+        return 0;
+    return err_set(err, load->err.code, "step 'load': %s", err_text(&load->err));
+}
+
+/* The graph's end is looked up where the state is asked for: nobody has to be told twice. */
+static void look_at_graph(Startup *p) {
+    GraphState s;
+    Err err = {0};
+    int r = verdict(p, &s, &err);
+    if (s == GRAPH_RUNNING)
+        return;
+    (void)pthread_mutex_lock(&p->lock);
+    if (p->state.stage == STARTUP_RUNNING) {
+        p->state.stage = r == 0 ? STARTUP_READY : STARTUP_REFUSED;
+        p->state.phase = r == 0 ? "serving" : "refused";
+        p->state.percent = r == 0 ? 100 : 0;
+        if (r < 0)
+            (void)snprintf(p->state.reason, sizeof(p->state.reason), "%s", err_text(&err));
+        (void)pthread_cond_broadcast(&p->ended);
+    }
+    (void)pthread_mutex_unlock(&p->lock);
+}
+
+/* On a graph thread, after each step. */
+static void step_changed(void *context) {
+    Startup *p = context;
+    look_at_graph(p);
+    p->changed(p->context);
+}
+
+int startup_begin(const Config *config, int weights_fd, void (*changed)(void *context),
+        void *context, Startup **ret, Err *err) {
+    Startup *p = calloc(1, sizeof(*p));
+    if (!p)
+        return err_set(err, -ENOMEM, "no memory for the model's start");
+    p->config = config;
+    p->weights_fd = weights_fd;
+    p->segment_fd = -1;
+    p->changed = changed;
+    p->context = context;
+    p->state = (StartupState){.stage = STARTUP_RUNNING, .phase = "starting"};
+    (void)pthread_mutex_init(&p->lock, NULL);
+    (void)pthread_cond_init(&p->ended, NULL);
+    const GraphOptions options = {
+            .steps = steps,
+            .n_steps = ARRAY_LEN(steps),
+            .context = p,
+            .on_change = step_changed,
+            .change_context = p,
+    };
+    int r = graph_start(&options, &p->graph, err);
+    if (r < 0) {
+        startup_free(p);
+        return r;
+    }
+    *ret = p;
+    return 0;
+}
+
+Startup *startup_free(Startup *p) {
+    if (!p)
+        return NULL;
+    graph_free(p->graph);
+    pipeline_free(p->pipeline);
+    backend_free(p->backend);
+    undo_checkpoint(p);
+    manifest_free(p->manifest);
+    (void)pthread_cond_destroy(&p->ended);
+    (void)pthread_mutex_destroy(&p->lock);
+    free(p);
+    return NULL;
+}
+
+void startup_state(Startup *p, StartupState *ret) {
+    look_at_graph(p);
+    (void)pthread_mutex_lock(&p->lock);
+    *ret = p->state;
+    (void)pthread_mutex_unlock(&p->lock);
+}
+
+int startup_wait(Startup *p, Pipeline **ret, Err *err) {
+    look_at_graph(p);
+    (void)pthread_mutex_lock(&p->lock);
+    while (!p->usable && p->state.stage != STARTUP_REFUSED)
+        (void)pthread_cond_wait(&p->ended, &p->lock);
+    int r = p->state.stage == STARTUP_REFUSED ? err_set(err, -ENODEV, "%s", p->state.reason) : 0;
+    if (r == 0)
+        *ret = p->pipeline;
+    (void)pthread_mutex_unlock(&p->lock);
+    return r;
+}
+
+size_t startup_timeline(Startup *p, StepReport *ret) {
+    graph_report(p->graph, ret);
+    return ARRAY_LEN(steps);
+}

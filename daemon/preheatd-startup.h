@@ -1,0 +1,51 @@
+/* preheatd-startup - the model as the daemon's main sees it: opened and loaded by a start graph,
+ * then handed to the worker. */
+#ifndef PREHEAT_PREHEATD_STARTUP_H
+#define PREHEAT_PREHEATD_STARTUP_H
+
+#include "config/config.h"
+#include "job/job.h"
+#include "pipeline/pipeline.h"
+#include "startgraph/graph.h"
+
+typedef struct Startup Startup;
+
+typedef enum StartupStage { STARTUP_RUNNING, STARTUP_READY, STARTUP_REFUSED } StartupStage;
+
+typedef struct StartupState {
+    StartupStage stage;
+    const char *phase; /* static: "starting", "loading", "serving", "refused" */
+    int percent;       /* of the load */
+    char reason[500];  /* why it is refused */
+    JobStart start;    /* where the weights came from */
+    char device[96];
+    bool has_limits; /* the two below are known */
+    RequestDefaults defaults;
+    int64_t size_multiple;
+} StartupState;
+
+/* startup_begin - begins to open and load the configured model on threads of its own.
+ *
+ *   config      must outlive the model
+ *   weights_fd  the segment handed over by systemd, or -1; stays the caller's
+ *   changed     called on any thread when the state may have changed
+ *
+ * Returns 0; negative errno when not even the threads could be started. */
+int startup_begin(const Config *config, int weights_fd, void (*changed)(void *context),
+        void *context, Startup **ret, Err *err);
+
+/* startup_free - waits for steps that still run; the pipeline must not be in use. */
+Startup *startup_free(Startup *s);
+
+/* startup_state - a copy; any thread. */
+void startup_state(Startup *s, StartupState *ret);
+
+/* startup_wait - until there is a pipeline or none will come. Returns 0 with the pipeline, which is
+ * the worker's from then on although weights may still be on their way to it; else the reason. */
+int startup_wait(Startup *s, Pipeline **ret, Err *err);
+
+/* startup_timeline - the steps of the start so far; returns how many (GRAPH_MAX_STEPS at most). Any
+ * thread. */
+size_t startup_timeline(Startup *s, StepReport *ret);
+
+#endif

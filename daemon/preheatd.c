@@ -1,0 +1,572 @@
+/* preheatd - the daemon: sockets from systemd, a model from its start graph, jobs on one worker.
+ *
+ * What an operator must mend (configuration, model, GPU) never ends it with a failure: it answers
+ * 503 with the reason and leaves when idle, or systemd's start limit would take the sockets down.
+ */
+#include "preheatd-startup.h"
+
+#include "base/buf.h"
+#include "base/cleanup.h"
+#include "base/clock.h"
+#include "base/io.h"
+#include "base/json.h"
+#include "base/log.h"
+#include "base/str.h"
+#include "http/server.h"
+#include "job/queue.h"
+#include "metrics/metrics.h"
+#include "pipeline/render.h"
+#include "service/idle.h"
+#include "service/listen.h"
+#include "service/loop.h"
+#include "service/notify.h"
+#include "service/watchdog.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <stdatomic.h>
+
+enum {
+    LAST_ANSWERS_USEC = 1000000,   /* for open connections when the daemon stops */
+    REFUSED_IDLE_USEC = 60000000,  /* idle exit without a configuration */
+    PICTURE_MAX_PIXELS = 64000000, /* of a client's first frame; 192 MB decoded in the child */
+};
+
+/* Main thread, but for `startup` and `config`, which the worker reads, and `pipeline`, which is its
+ * own. */
+typedef struct Daemon {
+    const char *config_path; /* NULL: the packaged one */
+    Config *config;          /* of the start; NULL: refused, the reason is in `refusal` */
+    Config *settings;        /* of the last reload: limits and defaults; may be config */
+    RequestLimits limits;
+    RequestDefaults defaults;
+    Listen listen;
+    Loop *loop;
+    Idle *idle;
+    Watchdog *watchdog;
+    LoopSource *terminate, *interrupt, *hangup, *wake, *http_fd, *http_timer, *stop_timer;
+    Metrics *metrics;
+    JobQueue *jobs;
+    HttpServer *http;
+    Startup *startup;
+    StartupState state;
+    char refusal[500]; /* why nothing can be accepted; empty: it can */
+    char *token;
+    char *detail; /* JSON for /healthz, borrowed by the server until the next call */
+    bool told_ready, holding, stopping, quiesced;
+    Pipeline *pipeline;
+    bool worked; /* the worker has run a job before */
+} Daemon;
+
+static void refuse(Daemon *d, const char *what, const Err *err) {
+    if (!d->refusal[0])
+        (void)snprintf(d->refusal, sizeof(d->refusal), "%s: %s", what, err_text(err));
+    log_error("%s: %s, answering 503", what, err_text(err));
+}
+
+static void worker_begins(void *context) {
+    Daemon *d = context;
+    Err err = {0};
+    if (d->startup && startup_wait(d->startup, &d->pipeline, &err) < 0)
+        d->pipeline = NULL; /* each job fails with the reason */
+}
+
+static int run_job(void *context, Job *job, Err *err) {
+    Daemon *d = context;
+    if (!d->pipeline)
+        return d->startup ? startup_wait(d->startup, &d->pipeline, err)
+                          : err_set(err, -ENODEV, "%s", d->refusal);
+    StartupState state;
+    startup_state(d->startup, &state);
+    job->report.start = d->worked ? JOB_START_HOT : state.start;
+    d->worked = true;
+    const RenderOptions options = {
+            .media_program = d->config->media.program,
+            .media_timeout_usec = d->config->media.timeout_usec,
+            .media_memory_bytes = d->config->media.memory_limit,
+            .max_picture_pixels = PICTURE_MAX_PIXELS,
+            .video_fd = job->video_fd,
+            .thumbnail_fd = job->thumbnail_fd,
+    };
+    int r = render(d->pipeline, job->request, &options, job->progress, err);
+    job->report.peak_device_bytes = pipeline_peak_bytes(d->pipeline);
+    return r;
+}
+
+static void log_job(void *context, const JobInfo *info) {
+    uint64_t total = 0;
+    for (int i = 0; i < N_PHASES; i++)
+        total += i == PHASE_QUEUED ? 0 : info->phase_usec[i];
+    _cleanup_free_ char *id = str_format("JOB=%s", info->id);
+    _cleanup_free_ char *seconds = str_format("SECONDS=%.3f", (double)total / 1e6);
+    _cleanup_free_ char *phase = str_format("PHASE=%s", phase_name(info->phase));
+    const char *start_name = job_start_name(info->report.start);
+    _cleanup_free_ char *start = str_format("START=%s", start_name ? start_name : "unknown");
+    if (!id || !seconds || !phase || !start)
+        return;
+    bool failed = info->state == JOB_FAILED;
+    const char *const fields[] = {
+            failed ? LOG_ID_JOB_FAILED : LOG_ID_JOB_DONE, id, seconds, phase, start, NULL};
+    const Request *r = &info->request;
+    if (failed)
+        log_line(strcmp(info->error_code, "cancelled") == 0 ? LOG_INFO : LOG_ERR, fields,
+                "Job %s failed (%s): %s", info->id, info->error_code,
+                info->error_message ? info->error_message : "no reason kept");
+    else if (info->state == JOB_COMPLETED)
+        log_line(LOG_INFO, fields,
+                "Job %s done in %.2f s: %" PRId64 "x%" PRId64 ", %" PRId64 " frames, %" PRId64
+                " steps, started %s",
+                info->id, (double)total / 1e6, r->width, r->height, r->num_frames, r->steps,
+                start_name ? start_name : "unknown");
+    else
+        log_line(LOG_INFO, fields, "Job %s was interrupted, it is queued again", info->id);
+}
+
+static void wake(void *context) {
+    Daemon *d = context;
+    loop_wake(d->wake);
+}
+
+static void timeline_json(Daemon *d, json_t *detail) {
+    StepReport reports[GRAPH_MAX_STEPS];
+    size_t n = d->startup ? startup_timeline(d->startup, reports) : 0;
+    json_t *steps = json_array();
+    for (size_t i = 0; i < n; i++)
+        (void)json_array_append_new(steps,
+                json_pack("{s:s, s:s, s:i, s:f, s:f, s:i, s:s}", "name", reports[i].name, "outcome",
+                        step_outcome_name(reports[i].outcome), "tries", reports[i].tries, "start",
+                        (double)reports[i].start_usec / 1e6, "end",
+                        (double)reports[i].end_usec / 1e6, "last_need", reports[i].last_need,
+                        "error", reports[i].err.code ? err_text(&reports[i].err) : ""));
+    (void)json_object_set_new(detail, "start", steps); /* incomplete when memory is short */
+}
+
+static const char *detail_text(Daemon *d) {
+    _cleanup_json_ json_t *detail = json_object();
+    const char *tier = job_start_name(d->state.start);
+    if (d->state.device[0])
+        (void)json_object_set_new(detail, "device", json_string(d->state.device));
+    (void)json_object_set_new(detail, "weights", tier ? json_string(tier) : json_null());
+    timeline_json(d, detail);
+    free(d->detail);
+    d->detail = json_dumps(detail, JSON_COMPACT);
+    return d->detail;
+}
+
+static void apply_settings(Daemon *d) {
+    const Config *c = d->settings;
+    d->defaults = d->state.defaults;
+#define OVERRIDE(field)                                                                            \
+    if (c->defaults.field > 0)                                                                     \
+    d->defaults.field = c->defaults.field
+    OVERRIDE(width);
+    OVERRIDE(height);
+    OVERRIDE(num_frames);
+    OVERRIDE(steps);
+    OVERRIDE(fps);
+    OVERRIDE(guidance_scale);
+#undef OVERRIDE
+    if (c->defaults.negative_prompt[0])
+        d->defaults.negative_prompt = c->defaults.negative_prompt;
+    d->limits = (RequestLimits){
+            .max_prompt_chars = c->limits.max_prompt_chars,
+            .max_image_bytes = c->limits.max_image_bytes,
+            .max_width = c->limits.max_width,
+            .max_height = c->limits.max_height,
+            .max_pixels = c->limits.max_pixels,
+            .size_multiple = d->state.size_multiple,
+            .max_frames = c->limits.max_frames,
+            .max_steps = c->limits.max_steps,
+            .max_guidance_scale = c->limits.max_guidance_scale,
+            .max_fps = c->limits.max_fps,
+            .max_n = c->limits.max_n,
+    };
+}
+
+static void describe(void *context, HttpService *ret) {
+    Daemon *d = context;
+    *ret = (HttpService){
+            .model = d->config ? d->config->model.name : NULL,
+            .phase = d->stopping     ? "draining"
+                     : d->refusal[0] ? "refused"
+                                     : d->state.phase,
+            .percent = d->state.percent,
+            .reason = d->refusal,
+            .accepting = !d->refusal[0] && d->state.has_limits,
+            .limits = &d->limits,
+            .defaults = &d->defaults,
+            .detail = detail_text(d),
+    };
+    if (!d->refusal[0] && !d->state.has_limits) {
+        ret->reason = "the model is being opened";
+        ret->retry_after_sec = 1;
+    }
+}
+
+static void update_hold(Daemon *d) {
+    bool busy = http_server_connections(d->http) > 0;
+    if (d->startup) /* without one, queued jobs wait for a start that finds it */
+        busy |= d->state.stage == STARTUP_RUNNING || !job_queue_idle(d->jobs);
+    if (busy && !d->holding)
+        idle_hold(d->idle);
+    if (!busy && d->holding)
+        idle_release(d->idle);
+    d->holding = busy;
+}
+
+/* Once no job runs: takes no further connections, gives those that are open a moment to get their
+ * answers. */
+static void finish_stop(Daemon *d) {
+    if (!d->stopping || (d->jobs && job_queue_running(d->jobs)))
+        return;
+    if (!d->quiesced) {
+        d->quiesced = true;
+        http_server_quiesce(d->http);
+        loop_timer_set(d->stop_timer, LAST_ANSWERS_USEC);
+    }
+    if (http_server_connections(d->http) == 0)
+        loop_exit(d->loop, 0);
+}
+
+static void serve_http(void *context, uint32_t events) {
+    Daemon *d = context;
+    http_server_run(d->http);
+    loop_timer_set(d->http_timer, http_server_timeout(d->http));
+    update_hold(d);
+    finish_stop(d);
+}
+
+static void tell_state(Daemon *d) {
+    if (d->refusal[0]) {
+        notify_status("Refusing requests: %s", d->refusal);
+    } else if (d->state.stage == STARTUP_RUNNING) {
+        notify_status("%s: %d%%", d->state.phase, d->state.percent);
+        return;
+    } else {
+        JobQueueLoad load = {0};
+        job_queue_load(d->jobs, &load);
+        notify_status("Serving %s on %s: %" PRId64 " running, %" PRId64 " queued",
+                d->config->model.name, d->state.device, load.n_running, load.n_queued);
+    }
+    if (d->told_ready)
+        return;
+    d->told_ready = true;
+    notify_ready();
+    if (!d->refusal[0]) {
+        const char *const fields[] = {LOG_ID_READY, NULL};
+        log_line(LOG_NOTICE, fields, "Ready: model %s on %s", d->config->model.name,
+                d->state.device);
+    }
+}
+
+/* Something changed on another thread: the start or a job. */
+static void look_around(void *context, uint32_t events) {
+    Daemon *d = context;
+    if (d->startup) {
+        bool had_limits = d->state.has_limits;
+        startup_state(d->startup, &d->state);
+        if (d->state.has_limits && !had_limits)
+            apply_settings(d);
+        if (d->state.stage == STARTUP_REFUSED && !d->refusal[0]) {
+            Err err = {0};
+            (void)err_set(&err, -ENODEV, "%s", d->state.reason);
+            refuse(d, "The model cannot be served", &err);
+        }
+    }
+    tell_state(d);
+    serve_http(d, 0);
+}
+
+/* Who connects from here on waits in the socket, which is systemd's, for the next instance. */
+static void leave_when_idle(void *context, uint32_t events) {
+    Daemon *d = context;
+    http_server_run(d->http);
+    update_hold(d);
+    if (d->holding)
+        return;
+    log_info("Idle, leaving; the next request starts the service again");
+    loop_exit(d->loop, 0);
+}
+
+static void give_up_waiting(void *context, uint32_t events) {
+    Daemon *d = context;
+    if (d->quiesced || !d->jobs) {
+        loop_exit(d->loop, 0);
+        return;
+    }
+    log_warning("The running job has not ended in time, interrupting it");
+    job_queue_interrupt(d->jobs);
+}
+
+/* Jobs that come in meanwhile are kept for the next start. A second signal waits for nothing. */
+static void stop(void *context, uint32_t signo) {
+    Daemon *d = context;
+    if (d->stopping) {
+        give_up_waiting(d, 0);
+        return;
+    }
+    d->stopping = true;
+    notify_stopping();
+    if (d->jobs && job_queue_running(d->jobs)) {
+        uint64_t timeout = d->config->daemon.drain_timeout_usec;
+        log_info("Stopping when the running job is done, within %" PRIu64 " s",
+                timeout / USEC_PER_SEC);
+        notify_extend(timeout + 10 * USEC_PER_SEC);
+        loop_timer_set(d->stop_timer, timeout);
+    }
+    if (d->jobs)
+        job_queue_drain(d->jobs);
+    finish_stop(d);
+}
+
+/* Limits, defaults and times of idleness follow the new file; what the model was started with
+ * stays. */
+static void reload(void *context, uint32_t signo) {
+    Daemon *d = context;
+    Config *config;
+    Err err = {0};
+    notify_reloading();
+    if (config_load(d->config_path, &config, &err) < 0) {
+        const char *const fields[] = {LOG_ID_CONFIG_REFUSED, NULL};
+        log_line(LOG_ERR, fields, "Configuration refused: %s, keeping the old one", err_text(&err));
+    } else if (!d->config) {
+        config_free(config);
+        log_notice("The configuration can be read now, leaving to start with it");
+        d->stopping = true;
+        finish_stop(d);
+    } else {
+        config_free(d->settings != d->config ? d->settings : NULL);
+        d->settings = config;
+        if (d->state.has_limits)
+            apply_settings(d);
+        log_notice("Limits and defaults reloaded; model, backend and sockets follow at the next "
+                   "start");
+    }
+    notify_ready();
+}
+
+static int read_token(char **ret, Err *err) {
+    const char *dir = getenv("CREDENTIALS_DIRECTORY");
+    if (!dir)
+        return 0;
+    _cleanup_free_ char *path = str_format("%s/preheat.api-token", dir);
+    if (!path)
+        return err_set(err, -ENOMEM, "no memory for the API token");
+    char *token;
+    size_t n;
+    int r = io_read_file(AT_FDCWD, path, 4096, &token, &n, err);
+    if (r == -ENOENT) {
+        err_clear(err);
+        return 0;
+    }
+    if (r < 0)
+        return r;
+    token[strcspn(token, "\r\n")] = '\0';
+    *ret = token;
+    return 0;
+}
+
+static int open_sockets(Daemon *d, Err *err) {
+    listen_init(&d->listen);
+    int r = listen_inherit(&d->listen, err);
+    if (r != 0 || !d->config)
+        return r < 0 ? r : r > 0 ? 0 : err_set(err, -ENOTCONN, "no socket was handed over");
+    _cleanup_free_ char *addresses = strdup(d->config->daemon.listen_http);
+    if (!addresses)
+        return err_set(err, -ENOMEM, "no memory for addresses");
+    r = 0;
+    char *rest = NULL;
+    for (char *a = strtok_r(addresses, " ", &rest); a && r == 0; a = strtok_r(NULL, " ", &rest))
+        r = listen_open(&d->listen, a, err);
+    if (r == 0 && d->config->daemon.listen_api[0])
+        r = listen_open(&d->listen, d->config->daemon.listen_api, err);
+    if (r == 0 && d->listen.n_http + d->listen.n_api == 0)
+        return err_set(err, -ENOTCONN, "no socket was handed over and none is configured");
+    return r;
+}
+
+static int open_http(Daemon *d, Err *err) {
+    int fds[2 * LISTEN_MAX];
+    size_t n = 0;
+    for (int i = 0; i < d->listen.n_http; i++)
+        fds[n++] = d->listen.http[i];
+    for (int i = 0; i < d->listen.n_api; i++)
+        fds[n++] = d->listen.api[i];
+    int r = read_token(&d->token, err);
+    if (r < 0)
+        return r;
+    const HttpServerOptions options = {
+            .fds = fds,
+            .n_fds = n,
+            .jobs = d->jobs,
+            .metrics = d->metrics,
+            .token = d->token,
+            .describe = describe,
+            .context = d,
+    };
+    return http_server_new(&options, &d->http, err);
+}
+
+static int open_jobs(Daemon *d, Err *err) {
+    const Config *c = d->config;
+    const JobQueueOptions options = {
+            .state_dir = c->jobs.state_dir,
+            .queue_limit = c->daemon.queue_limit,
+            .retention_sec = (int64_t)(c->jobs.retention_usec / USEC_PER_SEC),
+            .max_stored_bytes = c->jobs.max_stored_bytes,
+            .resume = c->jobs.resume == CONFIG_RESUME_FAIL ? JOB_RESUME_FAIL : JOB_RESUME_REQUEUE,
+            .metrics = d->metrics,
+            .run = run_job,
+            .begin = worker_begins,
+            .finished = log_job,
+            .changed = wake,
+            .context = d,
+    };
+    int r = job_queue_open(&options, &d->jobs, err);
+    if (r == 0 && job_queue_warning(d->jobs))
+        log_warning("%s", job_queue_warning(d->jobs));
+    return r;
+}
+
+static int open_loop(Daemon *d, Err *err) {
+    int r = loop_new(&d->loop, err);
+    if (r == 0)
+        r = loop_add_signal(d->loop, SIGTERM, stop, d, &d->terminate, err);
+    if (r == 0)
+        r = loop_add_signal(d->loop, SIGINT, stop, d, &d->interrupt, err);
+    if (r == 0)
+        r = loop_add_signal(d->loop, SIGHUP, reload, d, &d->hangup, err);
+    if (r == 0)
+        r = loop_add_wake(d->loop, look_around, d, &d->wake, err);
+    if (r == 0)
+        r = loop_add_timer(d->loop, serve_http, d, &d->http_timer, err);
+    if (r == 0)
+        r = loop_add_timer(d->loop, give_up_waiting, d, &d->stop_timer, err);
+    if (r == 0)
+        r = watchdog_new(d->loop, NULL, NULL, &d->watchdog, err);
+    return r;
+}
+
+/* Sockets that systemd does not hold would be gone with us. */
+static uint64_t idle_usec(const Daemon *d) {
+    if (!d->listen.inherited)
+        return 0;
+    return d->config ? d->config->daemon.idle_exit_usec : REFUSED_IDLE_USEC;
+}
+
+/* All that can fail for an operator's reason comes after the sockets and is refused, not fatal. */
+static int open_daemon(Daemon *d, Err *err) {
+    Err why = {0};
+    if (config_load(d->config_path, &d->config, &why) < 0) {
+        const char *const fields[] = {LOG_ID_CONFIG_REFUSED, NULL};
+        log_line(LOG_ERR, fields, "Configuration refused: %s, answering 503", err_text(&why));
+        (void)snprintf(d->refusal, sizeof(d->refusal), "Configuration refused: %s", err_text(&why));
+    }
+    d->settings = d->config;
+    int r = open_loop(d, err);
+    if (r == 0)
+        r = open_sockets(d, err);
+    if (r < 0)
+        return r;
+    d->metrics = metrics_new();
+    if (!d->metrics)
+        return err_set(err, -ENOMEM, "no memory for metrics");
+    err_clear(&why);
+    if (d->config && open_jobs(d, &why) < 0)
+        refuse(d, "Jobs cannot be kept", &why);
+    r = open_http(d, err);
+    if (r == 0)
+        r = loop_add_fd(d->loop, http_server_fd(d->http), EPOLLIN, serve_http, d, &d->http_fd, err);
+    if (r == 0)
+        r = idle_new(d->loop, idle_usec(d), leave_when_idle, d, &d->idle, err);
+    if (r < 0 || d->refusal[0])
+        return r;
+    r = startup_begin(d->config, d->listen.weights, wake, d, &d->startup, err);
+    if (r == 0)
+        r = job_queue_start(d->jobs, err);
+    return r;
+}
+
+static void close_daemon(Daemon *d) {
+    d->jobs = job_queue_close(d->jobs);
+    d->startup = startup_free(d->startup);
+    d->http = http_server_free(d->http);
+    d->idle = idle_free(d->idle);
+    d->watchdog = watchdog_free(d->watchdog);
+    LoopSource *sources[] = {d->terminate, d->interrupt, d->hangup, d->wake, d->http_fd,
+            d->http_timer, d->stop_timer};
+    for (size_t i = 0; i < ARRAY_LEN(sources); i++)
+        loop_source_free(sources[i]);
+    d->loop = loop_free(d->loop);
+    d->metrics = metrics_free(d->metrics);
+    listen_done(&d->listen);
+    if (d->settings != d->config)
+        config_free(d->settings);
+    d->config = config_free(d->config);
+    free(d->detail);
+    free(d->token);
+}
+
+static const char usage[] =
+        "preheatd [--config FILE] [--debug]\n"
+        "\n"
+        "Serves text-to-video and image-to-video over the sockets that systemd hands over, or "
+        "over\n"
+        "those of the configuration's [daemon] section. Normally started by preheatd.socket.\n"
+        "\n"
+        "  --config FILE  read FILE instead of the packaged path\n"
+        "  --debug        log more\n"
+        "  --help, --version\n";
+
+/* Returns -1 to go on, else the exit status. */
+static int parse_arguments(Daemon *d, int argc, char **argv) {
+    enum { CONFIG = 1, DEBUG, HELP, VERSION };
+    static const struct option options[] = {{"config", required_argument, NULL, CONFIG},
+            {"debug", no_argument, NULL, DEBUG}, {"help", no_argument, NULL, HELP},
+            {"version", no_argument, NULL, VERSION}, {0}};
+    for (int c; (c = getopt_long(argc, argv, "", options, NULL)) != -1;)
+        switch (c) {
+        case CONFIG:
+            d->config_path = optarg;
+            break;
+        case DEBUG:
+            log_set_max(LOG_DEBUG);
+            break;
+        case HELP:
+            (void)fputs(usage, stdout);
+            return 0;
+        case VERSION:
+            (void)puts("preheatd " PREHEAT_VERSION);
+            return 0;
+        default:
+            (void)fputs(usage, stderr);
+            return 2;
+        }
+    if (optind < argc) {
+        (void)fprintf(stderr, "preheatd: unexpected argument '%s'\n", argv[optind]);
+        return 2;
+    }
+    return -1;
+}
+
+int main(int argc, char **argv) {
+    log_open("preheatd");
+    Daemon d = {.listen.weights = -1};
+    int status = parse_arguments(&d, argc, argv);
+    if (status >= 0)
+        return status;
+    (void)signal(SIGPIPE, SIG_IGN);
+    Err err = {0};
+    int r = open_daemon(&d, &err);
+    if (r == 0) {
+        look_around(&d, 0);
+        r = loop_run(d.loop, &err);
+    }
+    if (r < 0)
+        log_error("%s", err_text(&err));
+    close_daemon(&d);
+    return r < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
+}
