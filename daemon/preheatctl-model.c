@@ -135,7 +135,10 @@ static int show_bytes(void *context, uint64_t done, uint64_t total) {
 static int check_architecture(const Manifest *m, Buf *unexpected, Err *err) {
     _cleanup_(checkpoint_freep) Checkpoint *checkpoint = NULL;
     int r = checkpoint_open_files(m, &checkpoint, err);
-    return r < 0 ? r : model_check(m, checkpoint, unexpected, err);
+    if (r < 0)
+        return r;
+    r = model_check(m, checkpoint, unexpected, err);
+    return r < 0 ? err_prefix(err, r, "model '%s'", manifest_root(m)) : 0;
 }
 
 /* Would the model run at all? Told before all of it is read. */
@@ -223,7 +226,7 @@ int model_add(const Config *config, const char *dir, const ModelAddOptions *o, T
     if (r == 0)
         r = build_and_save(&job, t, &m, err);
     if (r < 0)
-        return err_prefix(err, r, "model '%s'", full);
+        return r;
     Buf size = {0};
     terminal_bytes(&size, (double)manifest_weight_bytes(m));
     (void)fprintf(out,

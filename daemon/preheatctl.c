@@ -71,7 +71,8 @@ static int run_generate(Context *x, const void *options, Err *err) {
 }
 
 static int run_status(Context *x, const void *options, Err *err) {
-    json_t *local = model_status(x->config);
+    /* What is on this machine says nothing about a server elsewhere. */
+    json_t *local = x->global->url ? json_object() : model_status(x->config);
     if (!local)
         return err_set(err, -ENOMEM, "no memory for the status");
     int r = status_run(x->client, local, options, x->columns, stdout, err);
@@ -150,7 +151,7 @@ static void print_help(void) {
     }
     (void)printf("\n'preheatctl COMMAND --help' shows a command's options.\n\n"
                  "Exit status: %d done, %d failed here, %d wrong command line, %d server not "
-                 "reachable, %d refused by\nthe server, %d the job failed, %d model files are "
+                 "reachable, %d refused by\nthe server, %d the job failed, %d a model's files are "
                  "damaged, %d interrupted.\n",
             EXIT_OK, EXIT_FAILED, EXIT_USAGE, EXIT_UNREACHABLE, EXIT_REFUSED, EXIT_JOB_FAILED,
             EXIT_DAMAGED, EXIT_INTERRUPTED);

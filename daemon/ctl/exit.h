@@ -11,7 +11,7 @@ enum {
     EXIT_UNREACHABLE = 3, /* nobody answers at the socket or address */
     EXIT_REFUSED = 4,     /* the server said no */
     EXIT_JOB_FAILED = 5,  /* the job was taken and ended without a video */
-    EXIT_DAMAGED = 6,     /* model verify: the files are not what they were */
+    EXIT_DAMAGED = 6,     /* model add, model verify: a model's files are not what they must be */
     EXIT_INTERRUPTED = 130,
 };
 

@@ -200,7 +200,7 @@ static int wait_and_fetch(Client *c, const char *id, const GenerateOptions *o, S
     if (r < 0)
         return r;
     if (o->json)
-        (void)json_dumpf(object, out, JSON_INDENT(2));
+        (void)json_dumpf(object, out, VIDEO_JSON_DUMP);
     if (o->json)
         (void)fputc('\n', out);
     else
@@ -223,7 +223,7 @@ int generate_run(Client *c, const char *prompt, const GenerateOptions *o, Signal
         return wait_and_fetch(c, v.id, o, s, t, piped ? stderr : out, err);
     }
     if (o->json)
-        (void)json_dumpf(object, out, JSON_INDENT(2));
+        (void)json_dumpf(object, out, VIDEO_JSON_DUMP);
     else
         (void)fputs(v.id, out);
     (void)fputc('\n', out);

@@ -100,7 +100,7 @@ int jobs_list(Client *c, const JobsListOptions *o, int columns, FILE *out, Err *
         return r;
     if (!o->json)
         return jobs_print(list, columns, out, err);
-    (void)json_dumpf(list, out, JSON_INDENT(2));
+    (void)json_dumpf(list, out, VIDEO_JSON_DUMP);
     (void)fputc('\n', out);
     return 0;
 }

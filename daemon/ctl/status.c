@@ -4,6 +4,7 @@
 #include "base/str.h"
 #include "ctl/jobs.h"
 #include "ctl/terminal.h"
+#include "ctl/video-json.h"
 
 static const Option options[] = {
         {"json", 0, OPTION_FLAG, offsetof(StatusOptions, json), NULL, "print all of it as JSON"},
@@ -64,7 +65,7 @@ int status_run(Client *c, json_t *local, const StatusOptions *o, int columns, FI
         status_print(local, columns, out);
         return 0;
     }
-    if (json_dumpf(local, out, JSON_INDENT(2)) < 0)
+    if (json_dumpf(local, out, VIDEO_JSON_DUMP) < 0)
         return err_set(err, -ENOMEM, "no memory for the status");
     (void)fputc('\n', out);
     return 0;
@@ -178,7 +179,8 @@ void status_print(const json_t *all, int columns, FILE *out) {
     print_daemon(all, columns, out);
     if (json_object_get(all, "model"))
         print_model(json_object_get(all, "model"), columns, out);
-    print_tier(all, columns, out);
+    if (json_object_get(all, "segment"))
+        print_tier(all, columns, out);
     if (json_object_get(all, "huge_pages"))
         print_pages(json_object_get(all, "huge_pages"), columns, out);
     print_units(json_object_get(all, "units"), columns, out);

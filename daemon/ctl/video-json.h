@@ -8,6 +8,9 @@
 #include <jansson.h>
 #include <stdbool.h>
 
+/* How JSON is printed: for people too, hence no seventeen digits. */
+#define VIDEO_JSON_DUMP (JSON_INDENT(2) | JSON_REAL_PRECISION(9))
+
 /* Texts are borrowed from the JSON; "" where the server said nothing. */
 typedef struct VideoJson {
     const char *id, *status, *phase, *prompt, *size, *error_code, *error_message;
