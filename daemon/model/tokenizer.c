@@ -1,8 +1,10 @@
 #include "model/tokenizer.h"
 
+#include "base/buf.h"
 #include "base/cleanup.h"
 #include "base/str.h"
-#include "model/tokenizer-spm.h"
+#include "model/charsmap.h"
+#include "model/unigram.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -13,90 +15,82 @@ enum {
 };
 
 static const char extra_prefix[] = "<extra_id_";
+static const char space[] = "\u2581"; /* how a vocabulary writes it */
 
-typedef struct Control {
-    const char *text; /* borrowed from spm */
-    size_t n;
-    int32_t id;
-} Control;
+enum { SPACE_BYTES = sizeof(space) - 1 };
 
 struct Tokenizer {
+    char *model; /* the file's bytes; what is below points into them */
+    Spiece spiece;
+    Charsmap charsmap;
+    Unigram *unigram;
     TokenizerHabit habit;
-    TokenizerSpm *spm;
-    int32_t n_pieces, end, unknown;
     bool has_extra;
-    Control controls[MAX_CONTROLS];
+    int32_t controls[MAX_CONTROLS]; /* ids whose text stands for them */
     size_t n_controls;
 };
 
 Tokenizer *tokenizer_free(Tokenizer *t) {
     if (!t)
         return NULL;
-    tokenizer_spm_free(t->spm);
+    unigram_free(t->unigram);
+    spiece_done(&t->spiece);
+    free(t->model);
     free(t);
     return NULL;
 }
 DEFINE_CLEANUP(Tokenizer, tokenizer_free)
 
 static void find_controls(Tokenizer *t) {
-    for (int32_t id = 0; id < t->n_pieces && t->n_controls < MAX_CONTROLS; id++) {
-        const char *text = tokenizer_spm_control_text(t->spm, id);
-        if (text && *text)
-            t->controls[t->n_controls++] = (Control){text, strlen(text), id};
+    for (int32_t id = 0; id < t->spiece.n_pieces && t->n_controls < MAX_CONTROLS; id++) {
+        PieceType type = t->spiece.pieces[id].type;
+        if (type == PIECE_CONTROL || type == PIECE_UNKNOWN)
+            t->controls[t->n_controls++] = id;
     }
 }
 
-static int check_model(const Tokenizer *t, int64_t n_rows, Err *err) {
-    if (t->end < 0 || t->unknown < 0)
-        return err_set(err, -EBADMSG,
-                "the tokenizer has end id %" PRId32 " and unknown id %" PRId32
-                ", both must be there",
-                t->end, t->unknown);
-    if (t->n_pieces > n_rows)
-        return err_set(err, -EINVAL,
-                "the tokenizer has %" PRId32 " pieces, the text encoder's embedding has %" PRId64
-                " rows",
-                t->n_pieces, n_rows);
-    if (!tokenizer_spm_adds_space(t->spm))
-        return err_set(err, -EINVAL,
-                "the tokenizer does not put a space in front of text, "
-                "which umT5's does");
-    return 0;
+static int read_model(Tokenizer *t, size_t n, int64_t n_rows, Err *err) {
+    int r = spiece_parse(t->model, n, &t->spiece, err);
+    if (r == 0)
+        r = charsmap_parse(t->spiece.charsmap, t->spiece.charsmap_bytes, &t->charsmap, err);
+    if (r == 0 && t->spiece.n_pieces > n_rows)
+        r = err_set(err, -EINVAL,
+                "it has %" PRId32 " pieces, the text encoder's embedding has %" PRId64 " rows",
+                t->spiece.n_pieces, n_rows);
+    if (r == 0)
+        r = unigram_new(&t->spiece,
+                t->habit == TOKENIZER_SENTENCEPIECE ? UNIGRAM_SENTENCEPIECE : UNIGRAM_HUGGING_FACE,
+                &t->unigram, err);
+    return r;
 }
 
 int tokenizer_new(const void *model, size_t n, int64_t n_rows, TokenizerHabit habit,
         Tokenizer **ret, Err *err) {
-    if (n > TOKENIZER_MAX_MODEL)
-        return err_set(err, -EFBIG, "the tokenizer has %zu bytes, at most %d are read", n,
-                TOKENIZER_MAX_MODEL);
     _cleanup_(tokenizer_freep) Tokenizer *t = calloc(1, sizeof(*t));
-    if (!t)
-        return err_set(err, -ENOMEM, "no memory for the tokenizer");
-    char reason[TOKENIZER_SPM_REASON];
-    int r = tokenizer_spm_new(model, n, &t->spm, reason);
-    if (r == -EBADMSG)
-        return err_set(err, r, "the tokenizer is no SentencePiece model: %s", reason);
-    if (r < 0)
-        return err_set(err, r, "no memory for the tokenizer");
+    if (n > SPIECE_MAX_FILE)
+        return err_set(err, -EBADMSG, "tokenizer: it has %zu bytes, at most %d are read", n,
+                SPIECE_MAX_FILE);
+    if (t)
+        t->model = malloc(n + 1);
+    if (!t || !t->model)
+        return err_set(err, -ENOMEM, "no memory for a tokenizer of %zu bytes", n);
+    memcpy(t->model, model, n);
     t->habit = habit;
-    t->n_pieces = tokenizer_spm_n_pieces(t->spm);
-    t->end = tokenizer_spm_end_id(t->spm);
-    t->unknown = tokenizer_spm_unknown_id(t->spm);
-    t->has_extra = t->n_pieces + N_EXTRA <= n_rows;
-    r = check_model(t, n_rows, err);
+    int r = read_model(t, n, n_rows, err);
     if (r < 0)
-        return r;
+        return err_prefix(err, r, "tokenizer");
+    t->has_extra = t->spiece.n_pieces + N_EXTRA <= n_rows;
     find_controls(t);
     *ret = TAKE_PTR(t);
     return 0;
 }
 
 int32_t tokenizer_end_id(const Tokenizer *t) {
-    return t->end;
+    return t->spiece.end;
 }
 
 int32_t tokenizer_unknown_id(const Tokenizer *t) {
-    return t->unknown;
+    return t->spiece.unknown;
 }
 
 /* Bytes of "<extra_id_k>" at text, 0 when it is none. */
@@ -110,41 +104,49 @@ static size_t match_extra(const Tokenizer *t, const char *text, size_t n, int32_
     bool padded = text[start] == '0' && i > start + 1;
     if (i == start || i == n || text[i] != '>' || k >= N_EXTRA || padded)
         return 0;
-    *ret_id = t->n_pieces + N_EXTRA - 1 - k;
+    *ret_id = t->spiece.n_pieces + N_EXTRA - 1 - k;
     return i + 1;
 }
 
 /* Bytes of a literal token at text, 0 when there is none. */
 static size_t match_literal(const Tokenizer *t, const char *text, size_t n, int32_t *ret_id) {
     for (size_t i = 0; i < t->n_controls; i++) {
-        const Control *c = &t->controls[i];
-        if (c->n <= n && memcmp(text, c->text, c->n) == 0) {
-            *ret_id = c->id;
-            return c->n;
+        const Piece *p = &t->spiece.pieces[t->controls[i]];
+        if (p->n <= n && memcmp(text, p->text, p->n) == 0) {
+            *ret_id = t->controls[i];
+            return p->n;
         }
     }
     return match_extra(t, text, n, ret_id);
 }
 
-/* Bytes of the space at text: a run of U+0020, or one U+2581, which stands for a space; 0 when
- * there is none. */
-static size_t match_space(const char *text, size_t n) {
-    size_t i = 0;
-    while (i < n && text[i] == ' ')
-        i++;
-    if (i == 0 && n >= 3 && memcmp(text, "\u2581", 3) == 0)
-        return 3;
-    return i;
+static bool is_space(const char *text, size_t n) {
+    return n >= SPACE_BYTES && memcmp(text, space, SPACE_BYTES) == 0;
 }
 
-/* Bytes up to the next space or literal token. */
-static size_t word_length(const Tokenizer *t, const char *text, size_t n) {
-    int32_t id;
-    size_t i = 0;
-    while (i < n && match_space(text + i, n - i) == 0 &&
-            match_literal(t, text + i, n - i, &id) == 0)
+/* Text as the vocabulary is written: mapped, spaces in a row one, one in front. */
+static void escape(const Tokenizer *t, Buf *to, const char *text, size_t n) {
+    Buf mapped = {0};
+    charsmap_apply(&t->charsmap, &mapped, text, n);
+    to->failed |= mapped.failed;
+    bool plain = t->habit == TOKENIZER_SENTENCEPIECE;
+    bool trim = plain && t->spiece.trims_spaces, squeeze = trim || !plain;
+    size_t i = 0, end = mapped.size;
+    while (trim && i < end && mapped.data[i] == ' ')
         i++;
-    return i;
+    while (trim && end > i && mapped.data[end - 1] == ' ')
+        end--;
+    bool has_space =
+            !plain && i < end && (mapped.data[i] == ' ' || is_space(mapped.data + i, end - i));
+    if (i < end && !has_space)
+        buf_append(to, space, SPACE_BYTES);
+    for (size_t start = i; i < end; i++) {
+        if (mapped.data[i] != ' ')
+            buf_append(to, &mapped.data[i], 1);
+        else if (!squeeze || i == start || mapped.data[i - 1] != ' ')
+            buf_append(to, space, SPACE_BYTES);
+    }
+    buf_done(&mapped);
 }
 
 typedef struct Ids {
@@ -152,59 +154,23 @@ typedef struct Ids {
     int64_t n, room;
 } Ids;
 
-static int put_word(const Tokenizer *t, Ids *to, const char *word, size_t n, Err *err) {
-    if (n == 0) { /* a space with no word behind it */
-        if (to->n < to->room)
-            to->id[to->n++] = tokenizer_spm_space_id(t->spm);
-        return 0;
+/* Text without literal tokens. */
+static int put_text(const Tokenizer *t, Ids *to, const char *text, size_t n) {
+    Buf escaped = {0};
+    int64_t r = 0;
+    escape(t, &escaped, text, n);
+    if (escaped.failed)
+        r = -ENOMEM;
+    for (size_t start = 0, end; r >= 0 && start < escaped.size && to->n < to->room; start = end) {
+        end = t->habit == TOKENIZER_SENTENCEPIECE ? escaped.size : start + 1;
+        while (end < escaped.size && !is_space(escaped.data + end, escaped.size - end))
+            end++;
+        r = unigram_encode(
+                t->unigram, escaped.data + start, end - start, to->id + to->n, to->room - to->n);
+        to->n += r > 0 ? r : 0;
     }
-    int64_t found = tokenizer_spm_encode(t->spm, word, n, to->id + to->n, to->room - to->n);
-    if (found < 0)
-        return err_set(err, (int)found, "a word of %zu bytes could not be tokenised", n);
-    to->n += found;
-    return 0;
-}
-
-/* Text without literal tokens up to the next one; returns its bytes in *ret_used. */
-static int put_text(
-        const Tokenizer *t, Ids *to, const char *text, size_t n, size_t *ret_used, Err *err) {
-    size_t i = 0;
-    do {
-        int32_t id;
-        i += match_space(text + i, n - i);
-        size_t word = word_length(t, text + i, n - i);
-        int r = put_word(t, to, text + i, word, err);
-        if (r < 0)
-            return r;
-        i += word;
-        if (i < n && match_literal(t, text + i, n - i, &id) > 0)
-            break;
-    } while (i < n && to->n < to->room);
-    *ret_used = i;
-    return 0;
-}
-
-static int put_all(const Tokenizer *t, Ids *to, const char *text, size_t n, Err *err) {
-    for (size_t i = 0, used; i < n && to->n < to->room; i += used) {
-        int32_t id;
-        used = match_literal(t, text + i, n - i, &id);
-        if (used > 0) {
-            to->id[to->n++] = id;
-            continue;
-        }
-        int r = put_text(t, to, text + i, n - i, &used, err);
-        if (r < 0)
-            return r;
-    }
-    return 0;
-}
-
-static int put_plain(const Tokenizer *t, Ids *to, const char *text, size_t n, Err *err) {
-    int64_t found = tokenizer_spm_encode_plain(t->spm, text, n, to->id, to->room);
-    if (found < 0)
-        return err_set(err, (int)found, "a text of %zu bytes could not be tokenised", n);
-    to->n = found;
-    return 0;
+    buf_done(&escaped);
+    return r < 0 ? (int)r : 0;
 }
 
 int tokenizer_encode(const Tokenizer *t, const char *text, size_t n, int32_t ids[], int64_t room,
@@ -216,11 +182,19 @@ int tokenizer_encode(const Tokenizer *t, const char *text, size_t n, int32_t ids
     if ((n > 0 && memchr(text, 0, n)) || !str_is_utf8(text, n))
         return err_set(err, -EINVAL, "the text has a NUL or is not UTF-8");
     Ids to = {.id = ids, .room = room - 1};
-    int r = t->habit == TOKENIZER_SENTENCEPIECE ? put_plain(t, &to, text, n, err)
-                                                : put_all(t, &to, text, n, err);
-    if (r < 0)
-        return r;
-    ids[to.n++] = t->end;
+    bool literals = t->habit == TOKENIZER_HUGGING_FACE;
+    for (size_t i = 0; i < n && to.n < to.room;) {
+        int32_t id = -1;
+        size_t end = literals ? i : n, literal = 0;
+        while (end < n && (literal = match_literal(t, text + end, n - end, &id)) == 0)
+            end++;
+        if (put_text(t, &to, text + i, end - i) < 0)
+            return err_set(err, -ENOMEM, "no memory for a text of %zu bytes", n);
+        if (literal > 0 && to.n < to.room)
+            to.id[to.n++] = id;
+        i = end + literal;
+    }
+    ids[to.n++] = t->spiece.end;
     *ret_n = to.n;
     return 0;
 }

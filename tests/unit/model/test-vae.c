@@ -165,8 +165,8 @@ static void chunks_encode_to_the_same(void **state) {
     }
 }
 
-/* The first frames of a video do not depend on what follows. */
-static void decoding_is_causal(void **state) {
+/* The first frame's latents do not depend on what follows. */
+static void encoding_is_causal(void **state) {
     const Fixture *f = *state;
     Shape s = {1, 2, 3};
     int64_t n = frame_values(f, s);
@@ -282,7 +282,7 @@ int main(void) {
             cmocka_unit_test(frames_are_counted),
             cmocka_unit_test(chunks_decode_to_the_same),
             cmocka_unit_test(chunks_encode_to_the_same),
-            cmocka_unit_test(decoding_is_causal),
+            cmocka_unit_test(encoding_is_causal),
             cmocka_unit_test(picture_survives),
             cmocka_unit_test(widths_that_do_not_divide_are_refused),
             cmocka_unit_test(weights_must_be_loaded),
