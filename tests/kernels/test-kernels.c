@@ -1,10 +1,10 @@
-/* test-kernels [--bench] [--isa portable|avx2|avx512] [--backend MODULE.so] [--exact] [--seed N]
- * [OP...]
+/* test-kernels [--bench] [--isa portable|avx2|avx512] [--threads N] [--backend MODULE.so] [--exact]
+ * [--seed N] [OP...]
  *
  * Every operation x every variant this machine has x odd shapes against f64. Without --backend: the
- * CPU backend with each instruction set, on one thread and on three, or --isa's alone on as many as
- * may be had. --exact asks a module for f32
- * activations. Exits 0, 1 when a case failed, 77 when the module found no device. */
+ * CPU backend with each instruction set, on one thread and on three, or the one that --isa and
+ * --threads name. --exact asks a module for f32 activations. Exits 0, 1 when a case failed, 77 when
+ * the module found no device. */
 #include "harness.h"
 
 #ifndef KERNELS_WITHOUT_CPU
@@ -25,6 +25,7 @@ static const Suite *const all_suites[] = {
 typedef struct Options {
     bool bench, exact;
     Isa isa;
+    int64_t n_threads;
     const char *module;
     uint64_t seed;
     char **ops;
@@ -163,8 +164,9 @@ static int run_cpu(const Options *o) {
             {.isa = ISA_BEST, .n_threads = 3},
     };
     int n_failures = 0;
-    if (o->bench || o->isa != ISA_BEST)
-        return run_variant(&backend_cpu, &(BackendOptions){.isa = o->isa}, o);
+    if (o->bench || o->isa != ISA_BEST || o->n_threads > 0)
+        return run_variant(
+                &backend_cpu, &(BackendOptions){.isa = o->isa, .n_threads = (int)o->n_threads}, o);
     for (size_t i = 0; i < ARRAY_LEN(variants); i++)
         n_failures += run_variant(&backend_cpu, &variants[i], o);
     return n_failures;
@@ -206,6 +208,7 @@ int main(int argc, char *argv[]) {
             {"exact", no_argument, NULL, 'e'},
             {"seed", required_argument, NULL, 's'},
             {"isa", required_argument, NULL, 'i'},
+            {"threads", required_argument, NULL, 't'},
             {0},
     };
     Options o = {.seed = 1};
@@ -224,6 +227,11 @@ int main(int argc, char *argv[]) {
             if (!parse_isa(optarg, &o.isa))
                 return 2;
             break;
+        case 't':
+            if (str_to_i64(optarg, &o.n_threads) == 0 && o.n_threads > 0 && o.n_threads < 1024)
+                break;
+            fprintf(stderr, "--threads '%s' is not 1 to 1023\n", optarg);
+            return 2;
         case 's':
             if (str_to_u64(optarg, &o.seed) == 0)
                 break;

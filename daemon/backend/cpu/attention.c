@@ -126,6 +126,7 @@ static void attend_tiles(void *context, int64_t begin, int64_t end, int worker) 
 void cpu_attention(Stream *s, const AttentionArgs *a) {
     AttentionJob j = {.b = cpu_of(s), .a = a, .head_dim = a->q.dim[1] / a->n_heads};
     j.query_tiles = (a->q.dim[0] + LANES - 1) / LANES;
+    int64_t macs = 2 * LANES * a->k.dim[0] * j.head_dim;
     if (scratch_reserve(s, tile_floats(j.head_dim), "attention"))
-        pool_for(j.b->pool, j.query_tiles * a->n_heads, 1, attend_tiles, &j);
+        cpu_for_rows(j.b, j.query_tiles * a->n_heads, macs / MACS_AN_ELEMENT, attend_tiles, &j);
 }

@@ -8,7 +8,8 @@
 
 enum {
     SCRATCH_FLOATS = 256 * 1024, /* of each thread: half of a usual second-level cache and up */
-    GRAIN_ELEMENTS = 16 * 1024,  /* of simple work, that waking another thread pays for */
+    GRAIN_ELEMENTS = 32 * 1024,  /* of simple work, 10 us, that waking another thread pays for */
+    MACS_AN_ELEMENT = 32,        /* multiply-adds of a product in the time of an element */
 };
 
 typedef struct Scratch {

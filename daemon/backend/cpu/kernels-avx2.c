@@ -29,6 +29,18 @@ static inline Vec vec_min(Vec a, Vec b) {
     return _mm256_min_ps(a, b);
 }
 
+static inline __m256i first_lanes(int64_t n) {
+    return _mm256_cmpgt_epi32(_mm256_set1_epi32((int)n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+}
+
+static inline Vec load_part(const float *p, int64_t n) {
+    return _mm256_maskload_ps(p, first_lanes(n));
+}
+
+static inline void store_part(float *p, Vec v, int64_t n) {
+    _mm256_maskstore_ps(p, first_lanes(n), v);
+}
+
 static void widen_f16(float *y, const void *x, int64_t n) {
     const char *from = x;
     int64_t i = 0;

@@ -29,6 +29,14 @@ static inline Vec vec_min(Vec a, Vec b) {
     return _mm512_min_ps(a, b);
 }
 
+static inline Vec load_part(const float *p, int64_t n) {
+    return _mm512_maskz_loadu_ps((__mmask16)((1u << n) - 1), p);
+}
+
+static inline void store_part(float *p, Vec v, int64_t n) {
+    _mm512_mask_storeu_ps(p, (__mmask16)((1u << n) - 1), v);
+}
+
 static void widen_f16(float *y, const void *x, int64_t n) {
     const char *from = x;
     int64_t i = 0;

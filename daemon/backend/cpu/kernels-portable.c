@@ -30,6 +30,18 @@ static inline Vec vec_min(Vec a, Vec b) {
     return (Vec)((m & (VecI)a) | (~m & (VecI)b));
 }
 
+static inline Vec load_part(const float *p, int64_t n) {
+    Vec v = {0};
+    for (int64_t i = 0; i < n; i++)
+        v[i] = p[i];
+    return v;
+}
+
+static inline void store_part(float *p, Vec v, int64_t n) {
+    for (int64_t i = 0; i < n; i++)
+        p[i] = v[i];
+}
+
 static void widen_f16(float *y, const void *x, int64_t n) {
     for (int64_t i = 0; i < n; i++) {
         uint16_t h;

@@ -2,6 +2,8 @@
  *
  *   Vec, VecI            float and int32_t vectors of LANES
  *   vec_splat, vec_fma, vec_max, vec_min, widen_f16
+ *   load_part            the first n < LANES elements, the others 0
+ *   store_part           the first n < LANES elements
  *   MMA_ROWS             rows of C in registers at once, a power of two, with one block of columns
  *   MMA_BLOCKS           blocks of columns in registers at once, 1 or 2 (then with half the rows)
  *   KERNELS, KERNELS_NAME */
@@ -18,17 +20,6 @@ static _inline_ Vec load(const float *p) {
 
 static _inline_ void store(float *p, Vec v) {
     *(VecMem *)p = v;
-}
-
-/* The first n < LANES elements; the others are 0. */
-static _inline_ Vec load_part(const float *p, int64_t n) {
-    Vec v = vec_splat(0);
-    memcpy(&v, p, (size_t)n * sizeof(*p));
-    return v;
-}
-
-static _inline_ void store_part(float *p, Vec v, int64_t n) {
-    memcpy(p, &v, (size_t)n * sizeof(*p));
 }
 
 static _inline_ float vec_sum(Vec v) {
@@ -82,6 +73,13 @@ static _inline_ Vec vec_act(Vec x, Activation act) {
     return act == ACT_SILU ? vec_silu(x) : act == ACT_GELU_TANH ? vec_gelu(x) : x;
 }
 
+/* The same pointer, of which the compiler knows nothing: it would otherwise address all rows from
+ * one base, with more offsets than there are registers. */
+static _inline_ const float *opaque(const float *p) {
+    __asm__("" : "+r"(p));
+    return p;
+}
+
 /* One tile of C in registers: rows x (blocks * MMA_BLOCK), both constants where it is inlined, as
  * is a_col where it is 1. */
 static _inline_ void mma_tile(
@@ -96,12 +94,14 @@ static _inline_ void mma_tile(
 
     const float *b = m->b + col / MMA_BLOCK * m->b_block;
     for (int64_t p = 0; p < m->n_parts; p++) {
-        const float *a = m->a[p];
-        if (!a) {
+        const float *quad[MMA_ROWS / 4 + 1]; /* rows 0, 4, 8, ... */
+        if (!m->a[p]) {
             b += m->k * m->b_row;
             continue;
         }
-        a += row * m->a_row;
+#pragma GCC unroll 4
+        for (int i = 0; i < rows; i += 4)
+            quad[i / 4] = m->a[p] + (row + i) * m->a_row;
         for (int64_t q = 0; q < m->k; q++) {
             Vec w[MMA_BLOCKS * VECS];
 #pragma GCC unroll 8
@@ -109,12 +109,14 @@ static _inline_ void mma_tile(
                 w[j] = load(b + j / VECS * m->b_block + j % VECS * LANES);
 #pragma GCC unroll 16
             for (int i = 0; i < rows; i++) {
-                Vec x = vec_splat(a[i * m->a_row]);
+                Vec x = vec_splat(quad[i / 4][i % 4 * m->a_row]);
 #pragma GCC unroll 8
                 for (int j = 0; j < blocks * VECS; j++)
                     acc[i][j] = vec_fma(x, w[j], acc[i][j]);
             }
-            a += a_col;
+#pragma GCC unroll 4
+            for (int i = 0; i < rows; i += 4)
+                quad[i / 4] = opaque(quad[i / 4] + a_col);
             b += m->b_row;
         }
     }

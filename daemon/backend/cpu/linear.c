@@ -93,5 +93,5 @@ void cpu_linear(Stream *s, View y, View x, View w, View bias, Activation act) {
     j.row_tiles = (m + ROWS - 1) / ROWS;
     int64_t tiles = j.row_tiles * ((n + COLS - 1) / COLS);
     if (tiles > 0)
-        cpu_for_rows(j.b, tiles, m * n / tiles * k / 64, linear_tiles, &j);
+        cpu_for_rows(j.b, tiles, m * n / tiles * k / MACS_AN_ELEMENT, linear_tiles, &j);
 }

@@ -42,15 +42,21 @@ static void dup_up_rows(void *context, int64_t begin, int64_t end, int worker) {
     const ShuffleJob *j = context;
     int64_t ft = j->ft, fs = j->fs;
     int64_t w = j->y.dim[2], c_out = j->y.dim[3], c_in = j->x.dim[3];
-    int64_t repeats = c_out * ft * fs * fs / c_in, dropped = j->x.dim[0] * ft - j->y.dim[0];
+    int64_t fold = ft * fs * fs, repeats = c_out * fold / c_in;
+    int64_t dropped = j->x.dim[0] * ft - j->y.dim[0];
     for (int64_t item = begin; item < end; item++) {
         int64_t row = item % j->y.dim[1], t = item / j->y.dim[1] + dropped;
         const float *x = view_f32(j->x) + (t / ft * j->x.dim[1] + row / fs) * j->x.dim[2] * c_in;
         float *y = view_f32(j->y) + item * w * c_out;
         for (int64_t col = 0; col < w; col++, y += c_out) {
             int64_t place = (t % ft * fs + row % fs) * fs + col % fs;
-            for (int64_t o = 0; o < c_out; o++)
-                y[o] += x[col / fs * c_in + (o * ft * fs * fs + place) / repeats];
+            const float *from = x + col / fs * c_in + place / repeats;
+            /* from[(o fold + place) / repeats], without a division an element. */
+            for (int64_t o = 0, rest = place % repeats; o < c_out; o++) {
+                y[o] += *from;
+                for (rest += fold; rest >= repeats; rest -= repeats)
+                    from++;
+            }
         }
     }
 }
