@@ -1,9 +1,12 @@
 #include "base/json.h"
 
 #include <errno.h>
+#include <string.h>
 
 int json_parse(const char *text, size_t n, json_t **ret, Err *err) {
     json_error_t e;
+    if (memchr(text, '\0', n)) /* jansson takes a number's trailing NUL for its end */
+        return err_set(err, -EINVAL, "not valid JSON: it has a NUL byte");
     json_t *j = json_loadb(text, n, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &e);
     if (!j)
         return err_set(
