@@ -3,10 +3,13 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <string.h>
+#include <unistd.h>
 
 int backend_load(const char *path, const BackendModule **ret, Err *err) {
     if (strchr(path, '/') == NULL)
         return err_set(err, -EINVAL, "backend module '%s' must be a path", path);
+    if (access(path, F_OK) < 0) /* dlopen() does not tell this from a damaged file */
+        return err_set(err, -errno, "backend module '%s': %s", path, strerror(errno));
     void *library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
     if (!library)
         return err_set(err, -ELIBACC, "cannot load backend module: %s", dlerror());

@@ -1,7 +1,9 @@
 #include "oom.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <pthread.h>
+#include <stdarg.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -19,6 +21,9 @@ void *__real_aligned_alloc(size_t alignment, size_t n);
 int __real_posix_memalign(void **ret, size_t alignment, size_t n);
 char *__real_strdup(const char *s);
 char *__real_strndup(const char *s, size_t n);
+int __real_vasprintf(char **ret, const char *fmt, va_list ap);
+int __real_scandir64(const char *dir, struct dirent ***ret, int (*filter)(const struct dirent *),
+        int (*compare)(const struct dirent **, const struct dirent **));
 void __real_free(void *p);
 int __real_pthread_create(
         pthread_t *ret, const pthread_attr_t *a, void *(*func)(void *), void *context);
@@ -30,6 +35,9 @@ void *__wrap_aligned_alloc(size_t alignment, size_t n);
 int __wrap_posix_memalign(void **ret, size_t alignment, size_t n);
 char *__wrap_strdup(const char *s);
 char *__wrap_strndup(const char *s, size_t n);
+int __wrap_vasprintf(char **ret, const char *fmt, va_list ap);
+int __wrap_scandir64(const char *dir, struct dirent ***ret, int (*filter)(const struct dirent *),
+        int (*compare)(const struct dirent **, const struct dirent **));
 void __wrap_free(void *p);
 int __wrap_pthread_create(
         pthread_t *ret, const pthread_attr_t *a, void *(*func)(void *), void *context);
@@ -84,6 +92,29 @@ char *__wrap_strdup(const char *s) {
 
 char *__wrap_strndup(const char *s, size_t n) {
     return must_fail() ? refused() : counted(__real_strndup(s, n));
+}
+
+int __wrap_vasprintf(char **ret, const char *fmt, va_list ap) {
+    if (must_fail())
+        return -1;
+    int r = __real_vasprintf(ret, fmt, ap);
+    if (r >= 0)
+        (void)counted(*ret);
+    return r;
+}
+
+/* The list and each of its entries are freed by the caller. 64: what scandir() is with
+ * _FILE_OFFSET_BITS=64, which meson sets. */
+int __wrap_scandir64(const char *dir, struct dirent ***ret, int (*filter)(const struct dirent *),
+        int (*compare)(const struct dirent **, const struct dirent **)) {
+    if (must_fail()) {
+        errno = ENOMEM;
+        return -1;
+    }
+    int n = __real_scandir64(dir, ret, filter, compare);
+    if (n >= 0)
+        atomic_fetch_add_explicit(&n_live, n + 1, memory_order_relaxed);
+    return n;
 }
 
 void __wrap_free(void *p) {

@@ -60,7 +60,9 @@ static void plan_is_what_the_run_needs(void **state) {
     (void)stream_free(s);
 
     s = new_stream(needed - 1);
-    some_work(s);
+    (void)stream_temp(s, DTYPE_F32, 3, 5);
+    (void)stream_temp_top(s, DTYPE_F32, 100, 100);
+    (void)stream_temp(s, DTYPE_U8, 1);
     Err err = {0};
     assert_int_equal(stream_finish(s, &err), -ENOMEM);
     assert_non_null(strstr(err_text(&err), "is too small"));
