@@ -66,13 +66,12 @@ static int check_uid(const HttpAccess *a, uid_t uid, Err *err) {
     return err_set(err, -EPERM, "user %ju may not use this socket", (uintmax_t)uid);
 }
 
-/* Length of the name in "name:port" or "[address]:port". */
+/* Length of the name in "name", "name:port" or "[address]:port"; 0 when it is none of them. */
 static size_t name_length(const char *host) {
-    if (*host == '[') {
-        const char *end = strchr(host, ']');
-        return end ? (size_t)(end - host) + 1 : strlen(host);
-    }
-    return strcspn(host, ":");
+    size_t n = strcspn(host, *host == '[' ? "]" : ":");
+    n += host[n] == ']';
+    const char *port = host + n;
+    return !*port || (*port == ':' && strspn(port + 1, "0123456789") == strlen(port + 1)) ? n : 0;
 }
 
 static bool same_name(const char *host, size_t n, const char *name) {
@@ -82,6 +81,8 @@ static bool same_name(const char *host, size_t n, const char *name) {
 static bool host_known(const HttpAccess *a, const char *host) {
     static const char *const loopback[] = {"localhost", "127.0.0.1", "[::1]"};
     size_t n = name_length(host);
+    if (n == 0)
+        return false;
     for (size_t i = 0; i < ARRAY_LEN(loopback); i++)
         if (same_name(host, n, loopback[i]))
             return true;

@@ -32,12 +32,8 @@ int http_admin_health(HttpExchange *x) {
 int http_admin_metrics(HttpExchange *x) {
     HttpServer *s = x->server;
     Buf text = {0};
-    if (s->connected) {
-        size_t n = 0;
-        for (const HttpConnection *c = s->connections; c; c = c->next)
-            n++;
-        metric_set(s->connected, (double)n);
-    }
+    if (s->connected)
+        metric_set(s->connected, (double)s->n_connections);
     if (s->options.metrics)
         metrics_text(s->options.metrics, &text);
     int r = buf_failed(&text) ? err_set(&x->err, -ENOMEM, "no memory for the metrics")

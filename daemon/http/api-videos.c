@@ -362,8 +362,11 @@ int http_videos_content(HttpExchange *x) {
     if (r < 0)
         return r;
     r = content_measure(x, fd, &c);
-    if (r == -ERANGE)
+    if (r == -ERANGE) {
+        (void)snprintf(x->hint, sizeof(x->hint), "bytes */%ju", (uintmax_t)c.size);
+        x->hint_name = MHD_HTTP_HEADER_CONTENT_RANGE;
         r = err_set(&x->err, r, "the range lies outside of the %ju bytes", (uintmax_t)c.size);
+    }
     if (r < 0) {
         (void)close(fd);
         return r;

@@ -62,29 +62,21 @@ static enum MHD_Result answer_error(HttpExchange *x) {
     return http_reply_error(x) ? http_answer(x) : MHD_NO;
 }
 
-/* 405 says what would do. */
-static enum MHD_Result answer_unrouted(HttpExchange *x, const char *allow) {
-    if (!http_reply_error(x))
-        return MHD_NO;
-    if (*allow && http_reply_header(x, MHD_HTTP_HEADER_ALLOW, allow) < 0)
-        return MHD_NO;
-    return http_answer(x);
-}
-
 static enum MHD_Result begin(HttpExchange *x, const char *method, const char *path) {
-    char allow[40] = "";
     log_debug("%s %s", method, path);
-    int r = http_route_find(x, method, path, allow);
-    note_activity(x);
-    Err unrouted = x->err;
+    int unrouted = http_route_find(x, method, path);
+    Err unrouted_err = x->err;
     err_clear(&x->err);
+    note_activity(x);
     x->code = check_access(x); /* who may not talk to us does not learn what there is */
-    if (x->code < 0)
+    if (x->code < 0) {
+        x->hint_name = NULL;
         return answer_error(x);
-    if (r < 0) {
-        x->err = unrouted;
-        x->code = r;
-        return answer_unrouted(x, allow);
+    }
+    if (unrouted < 0) {
+        x->err = unrouted_err;
+        x->code = unrouted;
+        return answer_error(x);
     }
     http_body_begin(x);
     return x->code < 0 && !http_body_small(x) ? answer_error(x) : MHD_YES;

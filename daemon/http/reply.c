@@ -97,6 +97,8 @@ bool http_reply_error(HttpExchange *x) {
     int r = 0;
     if (status.status == 429 || status.status == 503)
         r = http_reply_header(x, MHD_HTTP_HEADER_RETRY_AFTER, seconds);
+    if (r == 0 && x->hint_name)
+        r = http_reply_header(x, x->hint_name, x->hint);
     if (r == 0 && status.status == 401)
         r = http_reply_header(x, MHD_HTTP_HEADER_WWW_AUTHENTICATE, "Bearer");
     return r == 0;

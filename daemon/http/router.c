@@ -40,8 +40,7 @@ static void keep_part(HttpExchange *x, const char *part, size_t n) {
         job_id_copy(x->id, x->name);
 }
 
-int http_route_find(
-        HttpExchange *x, const char *method, const char *path, char ret_allow[static 40]) {
+int http_route_find(HttpExchange *x, const char *method, const char *path) {
     const char *wanted = str_eq(method, "HEAD") ? "GET" : method;
     size_t n_allow = 0;
     for (size_t i = 0; i < ARRAY_LEN(routes); i++) {
@@ -54,11 +53,12 @@ int http_route_find(
             keep_part(x, part, n);
             return 0;
         }
-        n_allow += (size_t)snprintf(
-                ret_allow + n_allow, 40 - n_allow, "%s%s", n_allow ? ", " : "", routes[i].method);
+        n_allow += (size_t)snprintf(x->hint + n_allow, sizeof(x->hint) - n_allow, "%s%s",
+                n_allow ? ", " : "", routes[i].method);
+        x->hint_name = MHD_HTTP_HEADER_ALLOW;
     }
     if (n_allow == 0)
         return err_set(&x->err, -ENOENT, "there is no '%.200s'", path);
     return err_set(
-            &x->err, -EOPNOTSUPP, "'%.200s' does not take %.20s, only %s", path, method, ret_allow);
+            &x->err, -EOPNOTSUPP, "'%.200s' does not take %.20s, only %s", path, method, x->hint);
 }

@@ -43,6 +43,8 @@ typedef struct HttpExchange {
     Err err;
     RequestFault fault;
     int retry_after_sec;
+    const char *hint_name; /* a header that explains the error: Allow, Content-Range; NULL: none */
+    char hint[48];
 
     bool waiting; /* suspended until the job has stopped */
     bool settled; /* it has; code says how */
@@ -59,6 +61,7 @@ struct HttpServer {
     size_t n_daemons;
     int epoll_fd; /* of their epoll descriptors */
     HttpConnection *connections;
+    size_t n_connections;
     HttpExchange *waiting;
     uint64_t upload_bytes; /* of all bodies now in memory */
     uint64_t last_activity_usec;
@@ -66,6 +69,15 @@ struct HttpServer {
     Metric *answers[4]; /* 2xx, 3xx, 4xx, 5xx; NULL without metrics */
     Metric *connected;
 };
+
+/* http_connection_notify - libmicrohttpd's callback; context is the server. */
+void http_connection_notify(void *context, struct MHD_Connection *mhd, void **socket_context,
+        enum MHD_ConnectionNotificationCode what);
+
+/* http_connection_deadline - when the connection has had its time: for a request's head or the next
+ * request, for a body. An answer may take as long as its reader goes on reading. */
+uint64_t http_connection_deadline(const HttpServer *s, const HttpConnection *c);
+void http_connection_cut_overdue(HttpServer *s);
 
 /* A handler sets the response, or returns a negative errno with sentence and fault.
  * HTTP_WAIT: it is called again when the job has moved. */
@@ -82,10 +94,8 @@ typedef struct HttpRoute {
     unsigned flags;
 } HttpRoute;
 
-/* http_route_find - fills x->route, x->id and x->name. Returns 0; -ENOENT; -EOPNOTSUPP, *ret_allow
- * then lists the methods. */
-int http_route_find(
-        HttpExchange *x, const char *method, const char *path, char ret_allow[static 40]);
+/* http_route_find - fills x->route, x->id and x->name. Returns 0; -ENOENT; -EOPNOTSUPP. */
+int http_route_find(HttpExchange *x, const char *method, const char *path);
 
 /* http_body_begin - decides how the body is read; _feed takes a piece, _end is called behind the
  * last. A failure is kept in x->code; the rest of the body is then thrown away. http_body_feed

@@ -7,67 +7,10 @@
 #include <stdarg.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/socket.h>
 
 /* As many of the largest bodies may be in memory at once. */
 #define UPLOADS_AT_ONCE 4
 #define LARGEST_BODY_BYTES ((uint64_t)32 << 20)
-
-static void connection_begin(HttpServer *s, struct MHD_Connection *mhd, void **context) {
-    const union MHD_ConnectionInfo *info =
-            MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_CONNECTION_FD);
-    HttpConnection *c = info ? calloc(1, sizeof(*c)) : NULL;
-    *context = NULL; /* its first request is then cut off */
-    if (!c)
-        return;
-    c->fd = info->connect_fd;
-    if (http_peer_of(c->fd, &c->peer) < 0) {
-        free(c);
-        return;
-    }
-    c->since_usec = clock_usec();
-    c->next = s->connections;
-    if (c->next)
-        c->next->prev = c;
-    s->connections = c;
-    *context = c;
-}
-
-static void connection_end(HttpServer *s, HttpConnection *c) {
-    if (!c)
-        return;
-    if (c->prev)
-        c->prev->next = c->next;
-    else
-        s->connections = c->next;
-    if (c->next)
-        c->next->prev = c->prev;
-    free(c);
-}
-
-static void connection_notify(void *context, struct MHD_Connection *mhd, void **socket_context,
-        enum MHD_ConnectionNotificationCode what) {
-    if (what == MHD_CONNECTION_NOTIFY_STARTED)
-        connection_begin(context, mhd, socket_context);
-    else
-        connection_end(context, *socket_context);
-}
-
-/* When the connection has had its time: for a request's head or the next request, for a body. An
- * answer may take as long as its reader goes on reading. */
-static uint64_t connection_deadline(const HttpServer *s, const HttpConnection *c) {
-    if (c->in_request && !c->uploading)
-        return USEC_INFINITY;
-    return c->since_usec +
-           (c->in_request ? s->options.upload_usec : s->options.idle_connection_usec);
-}
-
-static void cut_overdue(HttpServer *s) {
-    uint64_t now = clock_usec();
-    for (HttpConnection *c = s->connections; c; c = c->next)
-        if (connection_deadline(s, c) <= now)
-            (void)shutdown(c->fd, SHUT_RDWR); /* the daemon then sees its end */
-}
 
 _printf_(2, 0) static void log_message(void *context, const char *format, va_list ap) {
     char text[300];
@@ -85,7 +28,7 @@ static struct MHD_Daemon *daemon_start(HttpServer *s, int fd) {
             NULL, http_exchange_access, s, MHD_OPTION_EXTERNAL_LOGGER, log_message, NULL,
             MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_CONNECTION_LIMIT,
             (unsigned)s->options.max_connections, MHD_OPTION_CONNECTION_TIMEOUT, MAX(idle_sec, 1U),
-            MHD_OPTION_NOTIFY_CONNECTION, connection_notify, s, MHD_OPTION_NOTIFY_COMPLETED,
+            MHD_OPTION_NOTIFY_CONNECTION, http_connection_notify, s, MHD_OPTION_NOTIFY_COMPLETED,
             http_exchange_completed, s, MHD_OPTION_STRICT_FOR_CLIENT, 1,
             MHD_OPTION_SIGPIPE_HANDLED_BY_APP, 1, MHD_OPTION_END);
 }
@@ -176,15 +119,22 @@ int http_server_fd(const HttpServer *s) {
 
 void http_server_run(HttpServer *s) {
     http_exchange_retry_waiting(s, false);
-    cut_overdue(s);
-    for (size_t i = 0; i < s->n_daemons; i++)
-        (void)MHD_run(s->daemons[i]); /* fails for other kinds of daemons only */
+    http_connection_cut_overdue(s);
+    for (size_t i = 0; i < s->n_daemons; i++) {
+        /* A daemon at its limit of connections looks at its socket again with the next run after
+         * one has gone, for which nothing else would wake it. */
+        size_t before;
+        do {
+            before = s->n_connections;
+            (void)MHD_run(s->daemons[i]); /* fails for other kinds of daemons only */
+        } while (s->n_connections < before);
+    }
 }
 
 uint64_t http_server_timeout(HttpServer *s) {
     uint64_t least = USEC_INFINITY, now = clock_usec();
     for (const HttpConnection *c = s->connections; c; c = c->next)
-        least = MIN(least, connection_deadline(s, c));
+        least = MIN(least, http_connection_deadline(s, c));
     for (const HttpExchange *x = s->waiting; x; x = x->next)
         least = MIN(least, x->deadline_usec);
     least = least == USEC_INFINITY ? least : least > now ? least - now : 0;

@@ -284,7 +284,12 @@ static int parse_object(Parse *p) {
         k = apply(p, &fields[i]);
     if (k == 0 && !p->r->negative_prompt)
         k = replace_text(p, &p->r->negative_prompt, "");
-    return k == 0 ? request_validate(p->r, p->limits, p->fault, p->err) : k;
+    if (k == 0)
+        k = request_validate(p->r, p->limits, p->fault, p->err);
+    if (k < 0 && given(p, "size") &&
+            (str_eq(p->fault->param, "width") || str_eq(p->fault->param, "height")))
+        (void)request_fault(p->fault, "size", p->fault->code); /* what the client wrote */
+    return k;
 }
 
 int request_parse_json(Request *r, const char *text, size_t n, const RequestLimits *limits,

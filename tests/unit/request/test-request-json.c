@@ -113,7 +113,7 @@ static void refusals_name_field_and_limit(void **state) {
             {P "\"height\":-32}", "height", "invalid_value", "from 32 to 1280"},
             {P "\"height\":128.0}", "height", "invalid_type", "must be an integer"},
             {P "\"width\":1280,\"height\":1280}", "size", "invalid_value", "limit of 901120"},
-            {P "\"size\":\"100x100\"}", "width", "invalid_value", "multiple of 32: 96 or 128"},
+            {P "\"size\":\"100x100\"}", "size", "invalid_value", "multiple of 32: 96 or 128"},
             {P "\"size\":\"128\"}", "size", "invalid_value", "WIDTHxHEIGHT"},
             {P "\"size\":\"128x128x2\"}", "size", "invalid_value", "WIDTHxHEIGHT"},
             {P "\"size\":\"x\"}", "size", "invalid_value", "WIDTHxHEIGHT"},
