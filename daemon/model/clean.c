@@ -118,15 +118,22 @@ static void fix_controls(Buf *to, const char *text, size_t n) {
     }
 }
 
+/* Well-formed text fails for want of memory only. */
 static void compose(Buf *to, const char *text, size_t n) {
-    utf8proc_uint8_t *composed = NULL;
-    utf8proc_ssize_t bytes = utf8proc_map((const utf8proc_uint8_t *)text, (utf8proc_ssize_t)n,
-            &composed, UTF8PROC_STABLE | UTF8PROC_COMPOSE);
-    if (bytes < 0)
-        to->failed = true; /* well-formed text fails for want of memory only */
-    else
-        buf_append(to, composed, (size_t)bytes);
-    free(composed);
+    const utf8proc_uint8_t *bytes = (const utf8proc_uint8_t *)text;
+    utf8proc_option_t how = UTF8PROC_STABLE | UTF8PROC_COMPOSE;
+    utf8proc_ssize_t room = utf8proc_decompose(bytes, (utf8proc_ssize_t)n, NULL, 0, how);
+    assert(room >= 0);
+    /* One more: the bytes replace the code points in place, with a NUL behind them. */
+    _cleanup_free_ utf8proc_int32_t *codes = malloc(((size_t)room + 1) * sizeof(*codes));
+    if (!codes) {
+        to->failed = true;
+        return;
+    }
+    (void)utf8proc_decompose(bytes, (utf8proc_ssize_t)n, codes, room, how);
+    utf8proc_ssize_t composed = utf8proc_reencode(codes, room, how);
+    assert(composed >= 0);
+    buf_append(to, codes, (size_t)composed);
 }
 
 typedef void Pass(Buf *to, const char *text, size_t n);

@@ -17,6 +17,7 @@ static atomic_int n_allocations, n_live;
 void *__real_malloc(size_t n);
 void *__real_calloc(size_t n, size_t size);
 void *__real_realloc(void *p, size_t n);
+void *__real_reallocarray(void *p, size_t n, size_t size);
 void *__real_aligned_alloc(size_t alignment, size_t n);
 int __real_posix_memalign(void **ret, size_t alignment, size_t n);
 char *__real_strdup(const char *s);
@@ -31,6 +32,7 @@ int __real_pthread_create(
 void *__wrap_malloc(size_t n);
 void *__wrap_calloc(size_t n, size_t size);
 void *__wrap_realloc(void *p, size_t n);
+void *__wrap_reallocarray(void *p, size_t n, size_t size);
 void *__wrap_aligned_alloc(size_t alignment, size_t n);
 int __wrap_posix_memalign(void **ret, size_t alignment, size_t n);
 char *__wrap_strdup(const char *s);
@@ -70,6 +72,13 @@ void *__wrap_realloc(void *p, size_t n) {
     if (must_fail())
         return refused();
     void *q = __real_realloc(p, n);
+    return p ? q : counted(q);
+}
+
+void *__wrap_reallocarray(void *p, size_t n, size_t size) {
+    if (must_fail())
+        return refused();
+    void *q = __real_reallocarray(p, n, size);
     return p ? q : counted(q);
 }
 

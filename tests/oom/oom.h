@@ -1,9 +1,9 @@
 /* oom - runs a constructor with the n-th allocation failing, n counted up until it succeeds.
  *
- * Linked with --wrap for malloc, calloc, realloc, aligned_alloc, posix_memalign, strdup, strndup,
- * vasprintf, scandir, free and pthread_create (a thread counts as an allocation): calls of the
- * program and the rooms in it are counted, those inside shared libraries are not. One thread may
- * allocate at a time. */
+ * Linked with --wrap for malloc, calloc, realloc, reallocarray, aligned_alloc, posix_memalign,
+ * strdup, strndup, vasprintf, scandir, free and pthread_create (a thread counts as an allocation):
+ * calls of the program and the rooms in it are counted, those inside shared libraries are not. One
+ * thread may allocate at a time. */
 #ifndef PREHEAT_TESTS_OOM_OOM_H
 #define PREHEAT_TESTS_OOM_OOM_H
 
