@@ -115,6 +115,7 @@ void bar_render(const Bar *bar, const Terminal *t, int columns, Buf *ret) {
         if (has_left)
             buf_append(ret, left.data, left.size);
     }
+    ret->failed |= buf_failed(&detail) || buf_failed(&left);
     buf_done(&detail);
     buf_done(&left);
 }
