@@ -65,9 +65,11 @@ static json_t *own_part(const JobInfo *info) {
     const Request *r = &info->request;
     bool ended = info->state == JOB_COMPLETED || info->state == JOB_FAILED;
     const char *phase = info->state == JOB_FAILED ? "failed" : phase_name(info->phase);
-    return json_pack("{s:I, s:I, s:I, s:I, s:f, s:o, s:o, s:s, s:o, s:o, s:o, s:o}", "seed",
-            (json_int_t)r->seed, "width", (json_int_t)r->width, "height", (json_int_t)r->height,
-            "num_frames", (json_int_t)r->num_frames, "fps", r->fps, "queue_position",
+    return json_pack("{s:I, s:I, s:I, s:I, s:f, s:I, s:o, s:o, s:o, s:s, s:o, s:o, s:o, s:o}",
+            "seed", (json_int_t)r->seed, "width", (json_int_t)r->width, "height",
+            (json_int_t)r->height, "num_frames", (json_int_t)r->num_frames, "fps", r->fps,
+            "num_inference_steps", (json_int_t)r->steps, "step",
+            info->step > 0 ? json_integer(info->step) : json_null(), "queue_position",
             info->queue_position > 0 ? json_integer(info->queue_position) : json_null(),
             "eta_seconds",
             !ended && info->eta_seconds >= 0 ? json_real(round(info->eta_seconds * 10) / 10)

@@ -74,6 +74,7 @@ typedef struct JobInfo {
     uint64_t video_bytes, thumbnail_bytes;
     int percent; /* 0..100, never goes back */
     Phase phase;
+    int step;               /* denoising steps that are done, 0 in all other phases */
     int64_t queue_position; /* 1 is next; 0: not queued */
     double eta_seconds;     /* until it is done; negative: nothing to tell it from */
 } JobInfo;

@@ -146,6 +146,8 @@ int live_overlay(JobQueue *q, Live *l, JobInfo *info, Err *err) {
     l->percent = MAX(l->percent, estimate_percent(&q->estimate, &l->shape, &l->progress));
     info->percent = l->percent;
     info->phase = (Phase)atomic_load_explicit(&l->progress.phase, memory_order_relaxed);
+    if (info->phase == PHASE_DENOISING)
+        info->step = atomic_load_explicit(&l->progress.step, memory_order_relaxed);
     info->eta_seconds = left_of_running(q);
     for (int p = 0; p < N_PHASES; p++)
         info->phase_usec[p] =

@@ -28,8 +28,8 @@ def video_object_is_complete():
         first = s.create("a cat", seed=5)
         api = {"id", "object", "model", "status", "progress", "created_at", "completed_at", "expires_at", "prompt",
                "size", "seconds", "remixed_from_video_id", "error"}
-        own = {"seed", "width", "height", "num_frames", "fps", "queue_position", "eta_seconds", "phase", "degraded",
-               "stage_seconds", "peak_device_memory_mb", "start"}
+        own = {"seed", "width", "height", "num_frames", "fps", "num_inference_steps", "step",
+               "queue_position", "eta_seconds", "phase", "degraded", "stage_seconds", "peak_device_memory_mb", "start"}
         assert set(first) == api | own, set(first) ^ (api | own)
         second = s.create("a dog", seed=6)
         third = s.create("a bird", seed=7)
