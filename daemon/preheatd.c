@@ -31,6 +31,7 @@
 
 enum {
     LAST_ANSWERS_USEC = 1000000,   /* for open connections when the daemon stops */
+    PATIENCE_USEC = 5000000,       /* of connections, for the start to know the model's limits */
     REFUSED_IDLE_USEC = 60000000,  /* idle exit without a configuration */
     PICTURE_MAX_PIXELS = 64000000, /* of a client's first frame; 192 MB decoded in the child */
 };
@@ -53,13 +54,16 @@ typedef struct Daemon {
     HttpServer *http;
     Startup *startup;
     StartupState state;
-    char refusal[500]; /* why nothing can be accepted; empty: it can */
+    uint64_t doors_usec; /* when they open at the latest */
+    char refusal[500];   /* why nothing can be accepted; empty: it can */
     char *token;
     char *detail; /* JSON for /healthz, borrowed by the server until the next call */
     bool told_ready, holding, stopping, quiesced;
     Pipeline *pipeline;
     bool worked; /* the worker has run a job before */
 } Daemon;
+
+static void serve_http(void *context, uint32_t events);
 
 static void refuse(Daemon *d, const char *what, const Err *err) {
     if (!d->refusal[0])
@@ -231,8 +235,27 @@ static void finish_stop(Daemon *d) {
         loop_exit(d->loop, 0);
 }
 
+/* The request that starts the daemon is not refused for being early: until the start knows what it
+ * can be held against, connections wait in the socket. */
+static bool open_doors(Daemon *d) {
+    if (d->http_fd)
+        return true;
+    if (!d->state.has_limits && !d->refusal[0] && !d->stopping && clock_left(d->doors_usec) > 0)
+        return false;
+    Err err = {0};
+    if (loop_add_fd(d->loop, http_server_fd(d->http), EPOLLIN, serve_http, d, &d->http_fd, &err) <
+            0) {
+        log_error("%s", err_text(&err));
+        loop_exit(d->loop, EXIT_FAILURE);
+        return false;
+    }
+    return true;
+}
+
 static void serve_http(void *context, uint32_t events) {
     Daemon *d = context;
+    if (!open_doors(d))
+        return;
     http_server_run(d->http);
     loop_timer_set(d->http_timer, http_server_timeout(d->http));
     update_hold(d);
@@ -479,11 +502,11 @@ static int open_daemon(Daemon *d, Err *err) {
         refuse(d, "Jobs cannot be kept", &why);
     r = open_http(d, err);
     if (r == 0)
-        r = loop_add_fd(d->loop, http_server_fd(d->http), EPOLLIN, serve_http, d, &d->http_fd, err);
-    if (r == 0)
         r = idle_new(d->loop, idle_usec(d), leave_when_idle, d, &d->idle, err);
     if (r < 0 || d->refusal[0])
         return r;
+    d->doors_usec = clock_deadline(PATIENCE_USEC);
+    loop_timer_set(d->http_timer, PATIENCE_USEC);
     r = startup_begin(d->config, d->listen.weights, wake, d, &d->startup, err);
     if (r == 0)
         r = job_queue_start(d->jobs, err);
