@@ -42,7 +42,7 @@ class Machine:
     def boot(self, *options):
         env = dict(os.environ, SYSTEMD_NSPAWN_UNIFIED_HIERARCHY="1")
         command = ["systemd-nspawn", "-D", self.tree, "-b", "--register=no", "--keep-unit", "--console=pipe",
-                   "--capability=all", "--private-network", f"--machine={self.work.name}", *options]
+                   "--capability=all", "--private-network", f"--machine=preheat-{os.getpid()}", *options]
         self.nspawn = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log, env=env,
                                        start_new_session=True)
         wait_for("boot", 60, self._booted)
