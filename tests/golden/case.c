@@ -9,24 +9,31 @@
 #include <errno.h>
 #include <string.h>
 
+/* One of the two texts. */
+typedef struct Prompt {
+    const char *text;
+    const char *ids_name, *rows_name;
+    View ids;  /* [n] I32; null without guidance where the file has none */
+    View rows; /* [n, dim]: the encoder's output for them */
+    View own;  /* [n, dim]: ours for our own ids of the text */
+} Prompt;
+
 /* A file's inputs and results, [c, t, h, w] latents throughout. */
 typedef struct Case {
     Golden *g;
     SamplerOptions options;
     double guidance;
-    const char *prompt, *negative;
     int64_t height, width, n_frames;
     int64_t latent[4];
-    View ids, negative_ids;   /* [n] I32 */
-    View rows, negative_rows; /* [n, dim] */
-    View noise;               /* latent */
-    View image;               /* [3, H, W]; null without a given first frame */
-    View first;               /* [c, h, w]: its latents */
-    View timesteps, sigmas;   /* [steps], [steps + 1] */
-    View velocity, latents;   /* [steps, latent] */
-    View final;               /* latent */
-    View ends;                /* [3, 2, H, W] */
-    View frames;              /* [F, H, W, 3] U8 */
+    Prompt prompt, negative;
+    View noise;             /* latent */
+    View image;             /* [3, H, W]; null without a given first frame */
+    View first;             /* [c, h, w]: its latents */
+    View timesteps, sigmas; /* [steps], [steps + 1] */
+    View velocity, latents; /* [steps, latent] */
+    View final;             /* latent */
+    View ends;              /* [3, 2, H, W] */
+    View frames;            /* [F, H, W, 3] U8 */
 } Case;
 
 static int read_options(Case *c, Err *err) {
@@ -36,9 +43,9 @@ static int read_options(Case *c, Err *err) {
     o->n_train = c->g->model->dims.scheduler.n_train;
     int r = reference_text(f, "scheduler", &scheduler, err);
     if (r == 0)
-        r = reference_text(f, "prompt", &c->prompt, err);
+        r = reference_text(f, "prompt", &c->prompt.text, err);
     if (r == 0)
-        r = reference_text(f, "negative_prompt", &c->negative, err);
+        r = reference_text(f, "negative_prompt", &c->negative.text, err);
     if (r == 0)
         r = reference_int(f, "steps", 1, SAMPLER_MAX_STEPS, &o->n_steps, err);
     if (r == 0)
@@ -77,16 +84,14 @@ static int set_latent_shape(Case *c, Err *err) {
     return dit_check_shape(&d->dit, c->latent[1], c->latent[2], c->latent[3], err);
 }
 
-static int read_prompt(
-        Case *c, const char *ids_name, const char *rows_name, View *ids, View *rows, Err *err) {
-    const Reference *f = &c->g->file;
-    int r = REFERENCE_GET(f, ids_name, DTYPE_I32, ids, err, -1);
+static int read_prompt(const Golden *g, Prompt *p, Err *err) {
+    int r = REFERENCE_GET(&g->file, p->ids_name, DTYPE_I32, &p->ids, err, -1);
     if (r == 0)
-        r = REFERENCE_GET(
-                f, rows_name, DTYPE_F32, rows, err, ids->dim[0], c->g->model->dims.t5.dim);
-    if (r == 0 && ids->dim[0] > TEXT_ROWS)
-        return err_set(err, -EBADMSG, "tensor '%s' has %jd ids, wanted are at most %d", ids_name,
-                (intmax_t)ids->dim[0], TEXT_ROWS);
+        r = REFERENCE_GET(&g->file, p->rows_name, DTYPE_F32, &p->rows, err, p->ids.dim[0],
+                g->model->dims.t5.dim);
+    if (r == 0 && p->ids.dim[0] > TEXT_ROWS)
+        return err_set(err, -EBADMSG, "tensor '%s' has %jd ids, wanted are at most %d", p->ids_name,
+                (intmax_t)p->ids.dim[0], TEXT_ROWS);
     return r;
 }
 
@@ -94,10 +99,9 @@ static int read_tensors(Case *c, Err *err) {
     const Reference *f = &c->g->file;
     const int64_t *l = c->latent;
     int64_t steps = c->options.n_steps;
-    int r = read_prompt(c, "input_ids", "prompt_embeds", &c->ids, &c->rows, err);
+    int r = read_prompt(c->g, &c->prompt, err);
     if (r == 0 && (c->guidance > 1 || reference_has(f, "negative_input_ids")))
-        r = read_prompt(c, "negative_input_ids", "negative_prompt_embeds", &c->negative_ids,
-                &c->negative_rows, err);
+        r = read_prompt(c->g, &c->negative, err);
     if (r == 0 && reference_has(f, "image"))
         r = REFERENCE_GET(f, "image", DTYPE_F32, &c->image, err, 3, c->height, c->width);
     if (r == 0 && reference_has(f, "image"))
@@ -124,30 +128,28 @@ static int read_tensors(Case *c, Err *err) {
     return r;
 }
 
-/* A prompt: its ids from the text, its rows from the file's ids, and, for the free run, *own from
- * our ids. */
-static int check_prompt(Case *c, const char *text, const char *ids_name, View ids,
-        const char *rows_name, View rows, View *own, Err *err) {
+/* Ids from the text; rows from the file's ids; for the free run, rows from our own ids. */
+static int check_prompt(Golden *g, Prompt *p, Err *err) {
     int32_t id[TEXT_ROWS];
     int64_t n;
-    if (view_is_null(ids))
+    if (view_is_null(p->ids))
         return 0;
-    int r = tokenizer_encode(c->g->tokenizer, text, strlen(text), id, TEXT_ROWS, &n, err);
+    int r = tokenizer_encode(g->tokenizer, p->text, strlen(p->text), id, TEXT_ROWS, &n, err);
     if (r < 0)
-        return err_prefix(err, r, "'%s'", ids_name);
-    verdict_ids(c->g->verdict, ids_name, id, (size_t)n, ids.data, (size_t)ids.dim[0]);
+        return err_prefix(err, r, "'%s'", p->ids_name);
+    verdict_ids(g->verdict, p->ids_name, id, (size_t)n, p->ids.data, (size_t)p->ids.dim[0]);
 
-    View found = golden_host(c->g, DTYPE_F32, 2, rows.dim, err);
+    View found = golden_host(g, DTYPE_F32, 2, p->rows.dim, err);
     if (view_is_null(found))
         return -ENOMEM;
-    r = golden_encode(c->g, ids, found, err);
+    r = golden_encode(g, p->ids, found, err);
     if (r < 0)
         return r;
-    golden_compare(c->g, rows_name, found, rows, c->g->limits->forward);
-    *own = GOLDEN_HOST(c->g, DTYPE_F32, err, n, rows.dim[1]);
-    if (view_is_null(*own))
+    golden_compare(g, p->rows_name, found, p->rows, g->limits->forward);
+    p->own = GOLDEN_HOST(g, DTYPE_F32, err, n, p->rows.dim[1]);
+    if (view_is_null(p->own))
         return -ENOMEM;
-    return golden_encode(c->g, view_of(id, DTYPE_I32, n), *own, err);
+    return golden_encode(g, view_of(id, DTYPE_I32, n), p->own, err);
 }
 
 typedef struct EncodeImage {
@@ -265,8 +267,8 @@ static int check_velocity(Case *c, Err *err) {
         return -ENOMEM;
     Run run = {
             .c = c,
-            .rows = c->rows,
-            .negative_rows = c->negative_rows,
+            .rows = c->prompt.rows,
+            .negative_rows = c->negative.rows,
             .first = c->first,
             .with_velocity = true,
             .velocity = found,
@@ -350,7 +352,7 @@ static int check_frames(Case *c, Err *err) {
         return r;
     golden_compare(c->g, "frames_float_first_last", ends, c->ends, l->forward);
     verdict_bytes(c->g->verdict, "frames", bytes.data, c->frames.data, (size_t)view_count(bytes),
-            l->frame_max, l->frame_equal, l->frame_psnr);
+            &l->frames);
     return 0;
 }
 
@@ -373,7 +375,7 @@ static int check_chain(Case *c, Run *run, Err *err) {
     compare_steps(c, "chain latents", run->latents, c->latents, l->chain);
     golden_compare(c->g, "chain final_latents", run->final, c->final, l->chain);
     verdict_bytes(c->g->verdict, "chain frames", frames.data, c->frames.data,
-            (size_t)view_count(frames), 0, 0, l->chain_psnr);
+            (size_t)view_count(frames), &l->chain_frames);
     return 0;
 }
 
@@ -384,11 +386,9 @@ static int check_all(Case *c, Err *err) {
     Run chain = {.c = c, .own = true, .with_velocity = true, .with_step = true};
     int r = sampler_new(&c->options, &p, err);
     if (r == 0)
-        r = check_prompt(
-                c, c->prompt, "input_ids", c->ids, "prompt_embeds", c->rows, &chain.rows, err);
+        r = check_prompt(c->g, &c->prompt, err);
     if (r == 0)
-        r = check_prompt(c, c->negative, "negative_input_ids", c->negative_ids,
-                "negative_prompt_embeds", c->negative_rows, &chain.negative_rows, err);
+        r = check_prompt(c->g, &c->negative, err);
     if (r == 0)
         r = check_image(c, &chain.first, err);
     if (r < 0)
@@ -402,13 +402,19 @@ static int check_all(Case *c, Err *err) {
     if (r == 0)
         r = check_frames(c, err);
     chain.sampler = p;
+    chain.rows = c->prompt.own;
+    chain.negative_rows = c->negative.own;
     if (r == 0)
         r = check_chain(c, &chain, err);
     return r;
 }
 
 int golden_case(Golden *g, Err *err) {
-    Case c = {.g = g};
+    Case c = {
+            .g = g,
+            .prompt = {.ids_name = "input_ids", .rows_name = "prompt_embeds"},
+            .negative = {.ids_name = "negative_input_ids", .rows_name = "negative_prompt_embeds"},
+    };
     int r = read_options(&c, err);
     if (r == 0)
         r = set_latent_shape(&c, err);

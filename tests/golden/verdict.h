@@ -9,17 +9,22 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* How frames are judged; 0 where they are not. */
+typedef struct FrameLimits {
+    int max;      /* largest difference of a byte */
+    double equal; /* share of bytes that are equal */
+    double psnr;  /* dB */
+} FrameLimits;
+
 /* Relative L2 errors unless said; 0 where a quantity is not judged. */
 typedef struct Limits {
     const char *name;
-    double forward;     /* encoder outputs, single forwards of the DiT, VAE outputs */
-    double guided;      /* a guided velocity */
-    double step;        /* one step of the sampler from the file's own x and velocity */
-    double chain;       /* all steps, freely running */
-    int frame_max;      /* frames from given latents: largest difference of a byte, ... */
-    double frame_equal; /* ... share of bytes that are equal ... */
-    double frame_psnr;  /* ... and dB */
-    double chain_psnr;  /* frames of the freely running chain, dB */
+    double forward;           /* encoder outputs, single forwards of the DiT, VAE outputs */
+    double guided;            /* a guided velocity */
+    double step;              /* one step of the sampler from the file's own x and velocity */
+    double chain;             /* all steps, freely running */
+    FrameLimits frames;       /* from given latents */
+    FrameLimits chain_frames; /* of the freely running chain */
 } Limits;
 
 /* limits_for - by where activations are rounded; exact when a device that would use bf16 was told
@@ -47,9 +52,8 @@ void verdict_steps(Verdict *v, const char *name, const float *found, const float
 void verdict_ids(Verdict *v, const char *name, const int32_t *found, size_t n_found,
         const int32_t *wanted, size_t n_wanted);
 
-/* verdict_bytes - frames; limits of 0 are not judged. */
 void verdict_bytes(Verdict *v, const char *name, const uint8_t *found, const uint8_t *wanted,
-        size_t n, int max, double equal, double psnr);
+        size_t n, const FrameLimits *limits);
 
 /* verdict_failed - something could not even be computed. */
 void verdict_failed(Verdict *v, const char *name, const char *why);
