@@ -36,17 +36,19 @@ typedef struct Tensor {
 typedef struct Test {
     Backend *backend;
     Stream *stream;
-    DType act;     /* dtype of activations */
-    double u_act;  /* its unit roundoff */
-    double u_mid;  /* that of factors a device may round inside a product: u_act, or 0 for F32 */
-    int64_t align; /* row strides and offsets are multiples of it, in elements */
+    DType act;        /* dtype of activations */
+    double u_act;     /* its unit roundoff */
+    double u_mid;     /* that of factors a device may round inside a product: u_act, or 0 for F32 */
+    int64_t align;    /* row strides and offsets are multiples of it, in elements */
+    bool any_address; /* of weights in host memory */
     uint64_t random;
 
     const char *op, *variant;
     char shape[200]; /* of the case */
     Tensor *tensors; /* of the case */
     int n_cases, n_failures;
-    int n_shown; /* failures of the operation at hand; the first few are printed */
+    uint64_t digest; /* of all that came back */
+    int n_shown;     /* failures of the operation at hand; the first few are printed */
 
     bool bench;
     double peak_flops, peak_bytes; /* a second, measured */
@@ -97,7 +99,7 @@ Tensor *tensor_weight(
             (const int64_t[]){__VA_ARGS__})
 
 /* tensor_want - element i (of the dense order) must be value, within tolerance and one rounding to
- * the tensor's dtype. */
+ * the tensor's dtype; a NaN must be one. */
 void tensor_want(Test *t, Tensor *y, int64_t i, double value, double tolerance);
 
 /* Sum - a sum of products as a device may make it.

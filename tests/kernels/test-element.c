@@ -10,6 +10,19 @@
 static const int64_t matrix_shapes[][2] = {
         {1, 1}, {1, 9}, {7, 8}, {8, 7}, {9, 31}, {5, 4096}, {3, 5003}, {67, 160}};
 
+/* Round to nearest, ties to even, of a format with p bits of significand and exponents from e_min
+ * on; nearbyint() does, in the default mode. */
+static double nearest(double v, int p, int e_min, double largest) {
+    if (v == 0 || !isfinite(v))
+        return v;
+    double unit = ldexp(1, MAX(ilogb(v), e_min) - p + 1), r = nearbyint(v / unit) * unit;
+    return fabs(r) > largest ? copysign(INFINITY, v) : r;
+}
+
+static double narrowed(double v, DType dtype) {
+    return dtype == DTYPE_F16 ? nearest(v, 11, -14, 65504) : nearest(v, 8, -126, 0x1.fep127);
+}
+
 static void copy_check(Test *t) {
     static const DType dtypes[] = {DTYPE_F32, DTYPE_BF16, DTYPE_F16};
     for (size_t i = 0; i < ARRAY_LEN(matrix_shapes); i++)
@@ -22,8 +35,11 @@ static void copy_check(Test *t) {
             Tensor *x = tensor(t, "x", ROLE_IN, from, x_layout, d[0], d[1]);
             Tensor *y = tensor(t, "y", ROLE_OUT, to, y_layout, d[0], d[1]);
             op_copy(t->stream, y->view, x->view);
-            for (int64_t j = 0; j < d[0] * d[1]; j++)
-                tensor_want(t, y, j, x->value[j], 0);
+            for (int64_t j = 0; j < d[0] * d[1]; j++) {
+                double v = x->value[j];
+                tensor_want(t, y, j, to == DTYPE_F32 ? v : narrowed(v, to), 0);
+                y->tolerance[j] = 0; /* exactly that */
+            }
             case_end(t);
         }
 }
@@ -41,8 +57,33 @@ static void copy_part_check(Test *t) {
     case_end(t);
 }
 
+/* Ends, ties and subnormals of the narrow formats. */
+static void copy_special_check(Test *t) {
+    static const double values[] = {0, 0x1p-14, 0x1.ffcp-15, 0x1p-24, 0x1p-25, 0x1.000002p-25,
+            0x1.8p-24, 0x1.4p-23, 0x1.002p0, 0x1.006p0, 0x1.01p0, 0x1.03p0, 65504, 65519, 65520,
+            0x1.fefffep127, 0x1.ffp127, 0x1p-126, 0x1p-133, 0x1p-134, 0x1.8p-133, 0x1p-149,
+            INFINITY, NAN};
+    static const DType dtypes[] = {DTYPE_F16, DTYPE_BF16};
+    enum { N = 2 * (int)ARRAY_LEN(values) };
+    for (size_t k = 0; k < ARRAY_LEN(dtypes); k++) {
+        case_begin(t, "ends, ties and subnormals to %s", dtype_name(dtypes[k]));
+        Tensor *x = tensor(t, "x", ROLE_INOUT, DTYPE_F32, DENSE, N);
+        Tensor *y = tensor(t, "y", ROLE_OUT, dtypes[k], DENSE, N);
+        for (int i = 0; i < N; i++) {
+            double v = i % 2 ? -values[i / 2] : values[i / 2];
+            op_fill(t->stream, view_rows(x->view, i, 1), (float)v);
+            tensor_want(t, x, i, v, 0);
+            tensor_want(t, y, i, narrowed(v, dtypes[k]), 0);
+            y->tolerance[i] = 0; /* exactly that */
+        }
+        op_copy(t->stream, y->view, x->view);
+        case_end(t);
+    }
+}
+
 static void copies_check(Test *t) {
     copy_check(t);
+    copy_special_check(t);
     copy_part_check(t);
 }
 

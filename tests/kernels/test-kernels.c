@@ -1,10 +1,11 @@
-/* test-kernels [--bench] [--isa portable|avx2|avx512] [--threads N] [--backend MODULE.so] [--exact]
- * [--seed N] [OP...]
+/* test-kernels [--bench] [--isa portable|avx2|avx512] [--threads N] [--seed N] [OP...]
+ * test-kernels --backend MODULE.so [--bench] [--exact] [--twice] [--seed N] [OP...]
  *
  * Every operation x every variant this machine has x odd shapes against f64. Without --backend: the
- * CPU backend with each instruction set, on one thread and on three, or the one that --isa and
- * --threads name. --exact asks a module for f32 activations. Exits 0, 1 when a case failed, 77 when
- * the module found no device. */
+ * CPU backend with each instruction set, on one thread and on three (which must give the same
+ * bytes), or the one that --isa and --threads name. --exact asks a module for f32 activations,
+ * --twice runs it twice, for the same bytes. Exits 0, 1 when a case failed, 77 when the machine has
+ * not the device or the instruction set. */
 #include "harness.h"
 
 #ifndef KERNELS_WITHOUT_CPU
@@ -23,7 +24,7 @@ static const Suite *const all_suites[] = {
         suites_linear, suites_norm, suites_attention, suites_conv, suites_vae, suites_element};
 
 typedef struct Options {
-    bool bench, exact;
+    bool bench, exact, twice;
     Isa isa;
     int64_t n_threads;
     const char *module;
@@ -119,31 +120,42 @@ static void run_suites(Test *t, const Options *o) {
         }
 }
 
-/* Returns the number of failed cases. */
-static int run_variant(const BackendModule *m, const BackendOptions *options, const Options *o) {
-    Err err = {0};
-    Backend *b;
-    int r = backend_open(m, options, &b, &err);
-    if (r == -ENOTSUP || r == -ENODEV) {
-        printf("not run: %s\n", err_text(&err));
-        return o->module ? -1 : 0;
-    }
-    Stream *s;
-    if (r < 0 || (r = stream_new(b, 0, &s, &err)) < 0) {
-        fprintf(stderr, "cannot open the backend: %s\n", err_text(&err));
-        return 1;
-    }
+typedef struct Outcome {
+    bool ran; /* false: the machine has not what was asked for */
+    int n_failures;
+    uint64_t digest; /* of every byte that the operations wrote */
+} Outcome;
+
+static Test test_init(Backend *b, Stream *s, const Options *o) {
     const BackendInfo *info = backend_info(b);
     bool narrow = info->activation != DTYPE_F32;
-    Test t = {.backend = b,
+    return (Test){.backend = b,
             .stream = s,
             .act = info->activation,
             .u_act = narrow ? U_BF16 : U_F32,
             .u_mid = narrow ? U_BF16 : 0,
             .align = o->module ? 8 : 1,
+            .any_address = !o->module,
             .variant = info->device,
             .bench = o->bench};
-    printf("%s: %s\n", info->name, info->device);
+}
+
+static Outcome run_variant(
+        const BackendModule *m, const BackendOptions *options, const Options *o) {
+    Err err = {0};
+    Backend *b;
+    int r = backend_open(m, options, &b, &err);
+    if (r == -ENOTSUP || r == -ENODEV) {
+        printf("not run: %s\n", err_text(&err));
+        return (Outcome){0};
+    }
+    Stream *s;
+    if (r < 0 || (r = stream_new(b, 0, &s, &err)) < 0) {
+        fprintf(stderr, "cannot open the backend: %s\n", err_text(&err));
+        return (Outcome){.ran = true, .n_failures = 1};
+    }
+    Test t = test_init(b, s, o);
+    printf("%s: %s\n", backend_info(b)->name, t.variant);
     if (o->bench)
         measure_peaks(&t);
     run_suites(&t, o);
@@ -151,7 +163,15 @@ static int run_variant(const BackendModule *m, const BackendOptions *options, co
     backend_free(b);
     if (!o->bench)
         printf("%d cases, %d wrong\n", t.n_cases, t.n_failures);
-    return t.n_failures;
+    return (Outcome){true, t.n_failures, t.digest};
+}
+
+/* 1 and a line if two runs that must give the same bytes did not. */
+static int compare_runs(const Outcome *a, const Outcome *b, const char *what) {
+    if (!a->ran || !b->ran || a->digest == b->digest)
+        return 0;
+    fprintf(stderr, "%s: the same inputs gave other bytes\n", what);
+    return 1;
 }
 
 #ifndef KERNELS_WITHOUT_CPU
@@ -160,16 +180,22 @@ static int run_cpu(const Options *o) {
             {.isa = ISA_PORTABLE, .n_threads = 1},
             {.isa = ISA_PORTABLE, .n_threads = 3},
             {.isa = ISA_AVX2, .n_threads = 1},
-            {.isa = ISA_AVX512, .n_threads = 1},
+            {.isa = ISA_BEST, .n_threads = 1},
             {.isa = ISA_BEST, .n_threads = 3},
     };
+    Outcome outcomes[ARRAY_LEN(variants)];
     int n_failures = 0;
-    if (o->bench || o->isa != ISA_BEST || o->n_threads > 0)
-        return run_variant(
-                &backend_cpu, &(BackendOptions){.isa = o->isa, .n_threads = (int)o->n_threads}, o);
-    for (size_t i = 0; i < ARRAY_LEN(variants); i++)
-        n_failures += run_variant(&backend_cpu, &variants[i], o);
-    return n_failures;
+    if (o->bench || o->isa != ISA_BEST || o->n_threads > 0) {
+        BackendOptions one = {.isa = o->isa, .n_threads = (int)o->n_threads};
+        Outcome only = run_variant(&backend_cpu, &one, o);
+        return only.ran ? only.n_failures : -1;
+    }
+    for (size_t i = 0; i < ARRAY_LEN(variants); i++) {
+        outcomes[i] = run_variant(&backend_cpu, &variants[i], o);
+        n_failures += outcomes[i].n_failures;
+    }
+    return n_failures + compare_runs(&outcomes[0], &outcomes[1], "1 and 3 threads, portable C") +
+           compare_runs(&outcomes[3], &outcomes[4], "1 and 3 threads");
 }
 #else
 static int run_cpu(const Options *o) {
@@ -186,7 +212,12 @@ static int run_module(const Options *o) {
         fprintf(stderr, "%s\n", err_text(&err));
         return 1;
     }
-    return run_variant(m, &(BackendOptions){.exact_f32 = o->exact, .isa = o->isa}, o);
+    BackendOptions options = {.exact_f32 = o->exact, .isa = o->isa};
+    Outcome first = run_variant(m, &options, o);
+    if (!first.ran || !o->twice)
+        return first.ran ? first.n_failures : -1;
+    Outcome second = run_variant(m, &options, o);
+    return first.n_failures + second.n_failures + compare_runs(&first, &second, o->module);
 }
 
 static bool parse_isa(const char *name, Isa *ret) {
@@ -206,6 +237,7 @@ int main(int argc, char *argv[]) {
             {"bench", no_argument, NULL, 'b'},
             {"backend", required_argument, NULL, 'm'},
             {"exact", no_argument, NULL, 'e'},
+            {"twice", no_argument, NULL, '2'},
             {"seed", required_argument, NULL, 's'},
             {"isa", required_argument, NULL, 'i'},
             {"threads", required_argument, NULL, 't'},
@@ -222,6 +254,9 @@ int main(int argc, char *argv[]) {
             break;
         case 'e':
             o.exact = true;
+            break;
+        case '2':
+            o.twice = true;
             break;
         case 'i':
             if (!parse_isa(optarg, &o.isa))
