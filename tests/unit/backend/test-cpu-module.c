@@ -1,0 +1,149 @@
+#include "test.h"
+
+#include "backend/cpu/module.h"
+#include "backend/ops.h"
+#include "base/macro.h"
+#include "base/size.h"
+
+#include <errno.h>
+#include <string.h>
+
+static Backend *open_with(BackendOptions options) {
+    Backend *b = NULL;
+    Err err = {0};
+    if (backend_open(&backend_cpu, &options, &b, &err) < 0)
+        fail_msg("%s", err_text(&err));
+    return b;
+}
+
+static void says_what_it_is(void **state) {
+    Backend *b = open_with((BackendOptions){.n_threads = 3, .isa = ISA_PORTABLE});
+    const BackendInfo *info = backend_info(b);
+    assert_string_equal(info->name, "cpu");
+    assert_string_equal(info->device, "3 threads, portable C");
+    assert_int_equal(info->activation, DTYPE_F32);
+    assert_int_equal(info->memory_total, 0);
+    backend_free(b);
+    b = open_with((BackendOptions){.n_threads = 1, .isa = ISA_PORTABLE});
+    assert_string_equal(backend_info(b)->device, "1 thread, portable C");
+    backend_free(b);
+}
+
+static void unknown_instruction_set_is_refused(void **state) {
+    Backend *b = NULL;
+    Err err = {0};
+    BackendOptions options = {.n_threads = 1, .isa = (Isa)99};
+    assert_int_equal(backend_open(&backend_cpu, &options, &b, &err), -ENOTSUP);
+    assert_string_equal(err_text(&err), "this CPU, or this build, has not the instruction set 99");
+    assert_null(b);
+}
+
+static void memory_keeps_to_its_limit(void **state) {
+    Backend *b = open_with((BackendOptions){.n_threads = 1, .memory_limit = 10000});
+    Memory *first = NULL, *second = NULL;
+    Err err = {0};
+    assert_int_equal(backend_memory_free(b), 10000);
+    assert_int_equal(memory_new(b, 6000, &first, &err), 0);
+    assert_int_equal((uintptr_t)memory_data(first) % 256, 0);
+    assert_int_equal(backend_memory_free(b), 4000);
+
+    assert_int_equal(memory_new(b, 4001, &second, &err), -ENOMEM);
+    assert_string_equal(err_text(&err), "4001 bytes of memory wanted, 6000 of 10000 in use");
+    assert_null(second);
+    assert_int_equal(memory_new(b, 4000, &second, NULL), 0);
+    memory_free(first);
+    assert_int_equal(backend_memory_free(b), 6000);
+    memory_free(second);
+    backend_free(b);
+}
+
+static void memory_without_limit_is_the_hosts(void **state) {
+    Backend *b = open_with((BackendOptions){.n_threads = 1});
+    uint64_t available = backend_memory_free(b);
+    assert_true(available > MIB && available < (uint64_t)1 << 50);
+    Memory *m = NULL;
+    Err err = {0};
+    assert_int_equal(memory_new(b, (size_t)1 << 60, &m, &err), -ENOMEM);
+    assert_non_null(strstr(err_text(&err), "1152921504606846976 bytes"));
+    assert_int_equal(memory_new(b, 0, &m, NULL), 0);
+    memory_free(m);
+    backend_free(b);
+}
+
+static void pinning_is_accepted(void **state) {
+    static char page[4096];
+    Backend *b = open_with((BackendOptions){.n_threads = 1});
+    assert_int_equal(backend_pin(b, page, sizeof(page), NULL), 0);
+    backend_unpin(b, page, sizeof(page));
+    backend_free(b);
+}
+
+/* What stays in the host's bytes, and what does not. */
+static void weights_are_borrowed_where_they_can_be(void **state) {
+    static _Alignas(64) float f32[64];
+    static _Alignas(64) uint16_t bf16[64];
+    char *odd = (char *)f32 + 1;
+    const struct {
+        WeightKind kind;
+        View host;
+        size_t bytes;
+    } cases[] = {
+            {WEIGHT_MATRIX, view_of(bf16, DTYPE_BF16, 8, 8), 0},
+            {WEIGHT_TABLE, view_of(bf16, DTYPE_F16, 8, 8), 0},
+            {WEIGHT_VECTOR, view_of(f32, DTYPE_F32, 10), 0},
+            {WEIGHT_VECTOR, view_of(odd, DTYPE_F32, 10), 40},
+            {WEIGHT_VECTOR, view_of(bf16, DTYPE_BF16, 10), 40},
+            /* Output channels in blocks of 16: 3 take one, 17 two. */
+            {WEIGHT_CONV, view_of(bf16, DTYPE_BF16, 3, 2, 3, 3), 16 * 2 * 9 * 4},
+            {WEIGHT_CONV, view_of(bf16, DTYPE_BF16, 17, 1, 1, 1, 3), 32 * 3 * 4},
+    };
+    Backend *b = open_with((BackendOptions){.n_threads = 2});
+    Stream *s = NULL;
+    assert_int_equal(stream_new(b, 0, &s, NULL), 0);
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        Memory *m = NULL;
+        assert_int_equal(weight_bytes(b, cases[i].kind, cases[i].host), cases[i].bytes);
+        assert_int_equal(memory_new(b, cases[i].bytes, &m, NULL), 0);
+        View w = weight_import(s, cases[i].kind, cases[i].host, memory_data(m));
+        assert_true(view_same_shape(w, cases[i].host));
+        assert_ptr_equal(w.data, cases[i].bytes ? memory_data(m) : cases[i].host.data);
+        assert_int_equal(w.dtype, cases[i].bytes ? DTYPE_F32 : cases[i].host.dtype);
+        memory_free(m);
+    }
+    stream_free(s);
+    backend_free(b);
+}
+
+static void streams_and_events_cost_nothing(void **state) {
+    Backend *b = open_with((BackendOptions){.n_threads = 1});
+    Stream *s = NULL, *other = NULL;
+    Event *e = NULL;
+    float from[5] = {1, 2, 3, 4, 5}, to[5] = {0};
+    assert_int_equal(stream_new(b, 4096, &s, NULL), 0);
+    assert_int_equal(stream_new(b, 0, &other, NULL), 0);
+    assert_int_equal(event_new(b, &e, NULL), 0);
+    View x = stream_temp(s, DTYPE_F32, 5);
+    stream_upload(s, x, view_of(from, DTYPE_F32, 5));
+    stream_record(s, e);
+    stream_wait(other, e);
+    stream_download(other, view_of(to, DTYPE_F32, 5), x);
+    assert_int_equal(stream_finish(other, NULL), 0);
+    assert_memory_equal(to, from, sizeof(to));
+    event_free(e);
+    stream_free(other);
+    stream_free(s);
+    backend_free(b);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+            cmocka_unit_test(says_what_it_is),
+            cmocka_unit_test(unknown_instruction_set_is_refused),
+            cmocka_unit_test(memory_keeps_to_its_limit),
+            cmocka_unit_test(memory_without_limit_is_the_hosts),
+            cmocka_unit_test(pinning_is_accepted),
+            cmocka_unit_test(weights_are_borrowed_where_they_can_be),
+            cmocka_unit_test(streams_and_events_cost_nothing),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
