@@ -1,18 +1,21 @@
 #include "backend/cuda/hopper.cuh"
 
+#include <limits.h>
+
 /* Convolutions without stride in space on the warpgroup-wide matrix unit.
  *
  * A block makes BH x BW = 128 positions of one frame by BN outputs: two warpgroups multiply, 64
  * positions each, a third brings, for each tap and 64 channels, the shifted box of the input (what
  * lies outside becomes zeros in the copy) and the filters' box. Two blocks that follow each other
  * in the positions form a pair: each brings one half of the filters, to both. Taps on frames of
- * zeros are left out.
+ * zeros are left out. As many pairs as the card holds go through all tiles, so that the next tile
+ * is on its way while one is written.
  *
  * Doubling before a 3x3 filter: output (2 Y + a, 2 X + b) sees only 2x2 pixels of the input, so its
  * phase (a, b) is a 2x2 convolution of the input by sums of the filter's rows and columns, made
  * beforehand: 16 products instead of 36. */
 
-enum { BM = 128, BH = 8, BW = 16, BK = 64, THREADS = 3 * WARPGROUP, N_PHASES = 4 };
+enum { BM = 128, BH = 8, BW = 16, BK = 64, THREADS = 3 * WARPGROUP, N_PHASES = 4, PAIR = 2 };
 
 static_assert(BH * BW == BM, "a tile is one box of positions");
 
@@ -21,8 +24,9 @@ typedef struct Shape {
     const bf16 *add;
     const float *bias;
     int64_t y_pixel, y_frame, add_frame;
-    int n, h_out, w_out; /* of one phase */
-    int tiles_x, tiles_n;
+    int n, h_out, w_out;                  /* of one phase */
+    int tiles_x, tiles_m, tiles_n, t_out; /* tiles_m: of a frame, even */
+    int n_work;                           /* pairs of tiles in all */
     int kt, kh, kw, stride_t, n_zero, n_prev, pad;
     int c;
     int phases; /* 1, or 4: the input is read at half the coordinates */
@@ -44,32 +48,47 @@ typedef struct Work {
     int first_tap_t; /* taps before it lie on frames of zeros */
 } Work;
 
-/* blockIdx.x: tiles of a frame, then filters; .y: frames; .z: phases. Filters vary slowest: a wave
- * of blocks reads few of them. */
+/* Positions vary fastest, then filters, frames and phases: what runs at one time reads neighbouring
+ * positions and few filters. */
 template <int BN>
-static __device__ __forceinline__ Work work_of(const Shape &a, int tiles_m) {
+static __device__ __forceinline__ Work work_of(const Shape &a, int i, uint32_t rank) {
     Work w;
-    const int tile = (int)blockIdx.x % tiles_m;
-    w.n = (int)blockIdx.x / tiles_m * BN;
+    const int tile = i * PAIR % a.tiles_m + (int)rank;
+    i /= a.tiles_m / PAIR;
+    w.n = i % a.tiles_n * BN;
+    i /= a.tiles_n;
+    w.t = i % a.t_out;
+    w.phase = i / a.t_out;
     w.y = tile / a.tiles_x * BH;
     w.x = tile % a.tiles_x * BW;
-    w.t = (int)blockIdx.y;
-    w.phase = (int)blockIdx.z;
     const int zeros = a.n_zero - w.t * a.stride_t;
     w.first_tap_t = zeros < 0 ? 0 : zeros > a.kt ? a.kt : zeros;
     return w;
 }
 
+/* Where the pipeline stands; both sides start at the first stage. */
+typedef struct Turn {
+    int stage;
+    uint32_t parity;
+} Turn;
+
+template <int BN>
+static __device__ __forceinline__ void turn_next(Turn *turn) {
+    if (++turn->stage == Plan<BN>::STAGES) {
+        turn->stage = 0;
+        turn->parity ^= 1;
+    }
+}
+
 template <int BN>
 static __device__ __forceinline__ void bring(uint32_t base, const CUtensorMap *x,
-        const CUtensorMap *prev, const CUtensorMap *filters, const Shape &a, const Work &w) {
+        const CUtensorMap *prev, const CUtensorMap *filters, const Shape &a, const Work &w,
+        Turn *turn) {
     typedef Plan<BN> P;
     const uint32_t rank = cluster_rank();
     const int shift_y = a.phases == 4 ? w.phase / 2 - 1 : -a.pad;
     const int shift_x = a.phases == 4 ? w.phase % 2 - 1 : -a.pad;
     const int row = w.phase * a.n + w.n + (int)rank * (BN / 2);
-    int stage = 0;
-    uint32_t parity = 1;
     for (int i = w.first_tap_t; i < a.kt; i++) {
         const int f = w.t * a.stride_t + i - a.n_zero;
         const CUtensorMap *frames = f < a.n_prev ? prev : x;
@@ -78,16 +97,13 @@ static __device__ __forceinline__ void bring(uint32_t base, const CUtensorMap *x
             const int tap = i * a.kh * a.kw + jk;
             const int at_y = w.y + shift_y + jk / a.kw, at_x = w.x + shift_x + jk % a.kw;
             for (int c = 0; c < a.c; c += BK) {
-                const uint32_t at = base + (uint32_t)stage * P::STAGE;
-                const uint32_t full = base + P::BARRIERS + (uint32_t)stage * 16;
-                barrier_wait(full + 8, parity);
+                const uint32_t at = base + (uint32_t)turn->stage * P::STAGE;
+                const uint32_t full = base + P::BARRIERS + (uint32_t)turn->stage * 16;
+                barrier_wait(full + 8, turn->parity ^ 1);
                 barrier_expect(full, P::STAGE);
                 box4(at, frames, c, at_x, at_y, frame, full);
                 box3_pair(at + P::LEFT + rank * (P::RIGHT / 2), filters, c, tap, row, full);
-                if (++stage == P::STAGES) {
-                    stage = 0;
-                    parity ^= 1;
-                }
+                turn_next<BN>(turn);
             }
         }
     }
@@ -120,8 +136,9 @@ static __device__ __forceinline__ void write_rows(
                 continue;
             float u = sum[4 * i + 2 * h], v = sum[4 * i + 2 * h + 1];
             if (a.bias) {
-                u += a.bias[n];
-                v += a.bias[n + 1];
+                const float2 bias = *(const float2 *)(a.bias + n);
+                u += bias.x;
+                v += bias.y;
             }
             if (a.add) {
                 const uint32_t pair = *(const uint32_t *)(add + n);
@@ -134,17 +151,17 @@ static __device__ __forceinline__ void write_rows(
 }
 
 template <int BN>
-static __device__ __forceinline__ void compute(uint32_t base, const Shape &a, const Work &w) {
+static __device__ __forceinline__ void compute(
+        uint32_t base, const Shape &a, const Work &w, Turn *turn) {
     typedef Plan<BN> P;
     const int steps = (a.kt - w.first_tap_t) * a.kh * a.kw * ((a.c + BK - 1) / BK);
     const uint32_t mine = (uint32_t)(threadIdx.x / WARPGROUP) * 64 * ROW_BYTES;
     float sum[BN / 2]; /* the first product overwrites it; there is one, see takes_shape() */
-    int stage = 0;
-    uint32_t parity = 0, before = 0;
+    uint32_t before = 0;
     for (int step = 0; step < steps; step++) {
-        const uint32_t at = base + (uint32_t)stage * P::STAGE;
-        const uint32_t full = base + P::BARRIERS + (uint32_t)stage * 16;
-        barrier_wait(full, parity);
+        const uint32_t at = base + (uint32_t)turn->stage * P::STAGE;
+        const uint32_t full = base + P::BARRIERS + (uint32_t)turn->stage * 16;
+        barrier_wait(full, turn->parity);
         wgmma_fence();
 #pragma unroll
         for (int k = 0; k < BK / 16; k++)
@@ -155,10 +172,7 @@ static __device__ __forceinline__ void compute(uint32_t base, const Shape &a, co
         if (step > 0)
             release(before + 8);
         before = full;
-        if (++stage == P::STAGES) {
-            stage = 0;
-            parity ^= 1;
-        }
+        turn_next<BN>(turn);
     }
     wgmma_wait<0>();
     release(before + 8);
@@ -172,7 +186,7 @@ __global__ void __cluster_dims__(2, 1, 1) __launch_bounds__(THREADS, 1)
     typedef Plan<BN> P;
     extern __shared__ unsigned char memory[];
     const uint32_t base = (shared_address(memory) + 1023) & ~1023u;
-    const Work w = work_of<BN>(a, (int)gridDim.x / a.tiles_n);
+    const int first = (int)blockIdx.x / PAIR, stride = (int)gridDim.x / PAIR;
     if (threadIdx.x == 0) {
         for (int stage = 0; stage < P::STAGES; stage++) {
             barrier_init(base + P::BARRIERS + (uint32_t)stage * 16, 1);
@@ -183,11 +197,15 @@ __global__ void __cluster_dims__(2, 1, 1) __launch_bounds__(THREADS, 1)
     cluster_sync();
     if (threadIdx.x >= 2 * WARPGROUP) {
         registers_give<40>();
+        Turn turn = {0, 0};
         if (threadIdx.x == 2 * WARPGROUP)
-            bring<BN>(base, &x, &prev, &filters, a, w);
+            for (int i = first; i < a.n_work; i += stride)
+                bring<BN>(base, &x, &prev, &filters, a, work_of<BN>(a, i, cluster_rank()), &turn);
     } else {
         registers_take<232>();
-        compute<BN>(base, a, w);
+        Turn turn = {0, 0};
+        for (int i = first; i < a.n_work; i += stride)
+            compute<BN>(base, a, work_of<BN>(a, i, cluster_rank()), &turn);
     }
     __syncwarp();
     cluster_sync(); /* the other block may still write here */
@@ -253,19 +271,31 @@ static cudaError_t launch(
             conv_kernel<BN>, cudaFuncAttributeMaxDynamicSharedMemorySize, Plan<BN>::BYTES);
     if (e != cudaSuccess)
         return e;
+    int device, n_sms;
+    if ((e = cudaGetDevice(&device)) != cudaSuccess ||
+            (e = cudaDeviceGetAttribute(&n_sms, cudaDevAttrMultiProcessorCount, device)) !=
+                    cudaSuccess)
+        return e;
+    shape.t_out = (int)a->t_out;
     shape.tiles_n = (int)div_up(a->n, BN);
-    int64_t tiles_m = div_up(shape.tiles_x * div_up(shape.h_out, BH), 2) * 2;
-    dim3 blocks((unsigned)(tiles_m * shape.tiles_n), (unsigned)a->t_out, (unsigned)shape.phases);
+    shape.tiles_m = (int)div_up(shape.tiles_x * div_up(shape.h_out, BH), PAIR) * PAIR;
+    int64_t n_work = (int64_t)(shape.tiles_m / PAIR) * shape.tiles_n * a->t_out * shape.phases;
+    if (n_work > INT_MAX / 2)
+        return cudaErrorNotSupported;
+    shape.n_work = (int)n_work;
+    const unsigned pairs = (unsigned)(n_work < n_sms / PAIR ? n_work : n_sms / PAIR);
+    const unsigned blocks = pairs * PAIR;
     conv_kernel<BN><<<blocks, THREADS, Plan<BN>::BYTES, s>>>(x, prev, filters, shape);
     return cudaGetLastError();
 }
 
 static bool takes_tensor_maps(const IgemmArgs *a) {
     return a->in == DTYPE_BF16 && a->out == DTYPE_BF16 && a->act == KERNEL_ACT_NONE &&
-           is_aligned16(a->x) && is_aligned16(a->prev) && is_aligned16(a->w) && a->c % 8 == 0 &&
-           a->x_pixel % 8 == 0 && a->x_frame % 8 == 0 && a->prev_frame % 8 == 0 && a->n % 2 == 0 &&
-           ((uintptr_t)a->y & 3) == 0 && ((uintptr_t)a->add & 3) == 0 && a->y_pixel % 2 == 0 &&
-           a->y_frame % 2 == 0 && a->add_frame % 2 == 0;
+           is_aligned16(a->x) && is_aligned16(a->prev) && is_aligned16(a->w) &&
+           is_aligned16(a->bias) && a->c % 8 == 0 && a->x_pixel % 8 == 0 && a->x_frame % 8 == 0 &&
+           a->prev_frame % 8 == 0 && a->n % 2 == 0 && ((uintptr_t)a->y & 3) == 0 &&
+           ((uintptr_t)a->add & 3) == 0 && a->y_pixel % 2 == 0 && a->y_frame % 2 == 0 &&
+           a->add_frame % 2 == 0;
 }
 
 /* Every output frame sees one frame that is not of zeros; strides in space are the portable
@@ -286,8 +316,8 @@ cudaError_t conv_hopper(
     if (a->t_out * a->h_out * a->w_out == 0 || a->n == 0)
         return cudaSuccess;
     Shape shape = {(bf16 *)a->y, (const bf16 *)a->add, a->bias, a->y_pixel, a->y_frame,
-            a->add_frame, (int)a->n, (int)a->h_out, (int)a->w_out, 0, 0, a->kt, a->kh, a->kw,
-            a->stride_t, a->n_zero, a->n_prev, a->pad, (int)a->c, 1};
+            a->add_frame, (int)a->n, (int)a->h_out, (int)a->w_out, 0, 0, 0, 0, 0, a->kt, a->kh,
+            a->kw, a->stride_t, a->n_zero, a->n_prev, a->pad, (int)a->c, 1};
     const void *w = a->w;
     if (a->up == 2) {
         if ((size_t)(N_PHASES * a->n * 4 * a->c) * sizeof(bf16) > bytes)

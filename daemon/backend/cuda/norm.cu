@@ -1,9 +1,9 @@
 #include "backend/cuda/device.cuh"
 
-/* One row a group of THREADS threads. A row of at most CHUNKS vectors a thread stays in registers
- * between the passes; a longer one is read again (from the L1 cache, mostly). */
+/* One row a group of THREADS threads. A row of at most MAX_CHUNKS vectors a thread stays in
+ * registers between the passes; a longer one is read again (from the L1 cache, mostly). */
 
-enum { CHUNKS = 4, BLOCK = 128 };
+enum { MAX_CHUNKS = 4, BLOCK = 128 };
 
 typedef struct NormRow {
     const float *w, *bias;
@@ -31,7 +31,8 @@ static __device__ __forceinline__ void finish(
     store<N>(y + at, w);
 }
 
-template <typename TY, typename TX, int N, int THREADS, bool KEEP>
+/* CHUNKS: vectors a thread keeps; 0: none. */
+template <typename TY, typename TX, int N, int THREADS, int CHUNKS>
 __global__ void __launch_bounds__(BLOCK) norm_kernel(NormArgs a) {
     __shared__ float shared[BLOCK / 32];
     const int lane = threadIdx.x % THREADS;
@@ -42,6 +43,7 @@ __global__ void __launch_bounds__(BLOCK) norm_kernel(NormArgs a) {
     TY *y = (TY *)a.y.data + m * a.y.stride;
     const int64_t n = a.x.n;
 
+    constexpr bool KEEP = CHUNKS > 0;
     float kept[KEEP ? CHUNKS : 1][N];
     float sum = 0, squares = 0;
     auto chunk = [&](int64_t at, int c) -> float * {
@@ -91,13 +93,20 @@ __global__ void __launch_bounds__(BLOCK) norm_kernel(NormArgs a) {
 
 template <typename TY, typename TX, int N>
 static void norm_launch(cudaStream_t s, const NormArgs *a) {
-    unsigned m = (unsigned)a->x.m;
-    if (a->x.n <= 32 * N * CHUNKS)
-        norm_kernel<TY, TX, N, 32, true><<<(m + 3) / 4, BLOCK, 0, s>>>(*a);
-    else if (a->x.n <= BLOCK * N * CHUNKS)
-        norm_kernel<TY, TX, N, BLOCK, true><<<m, BLOCK, 0, s>>>(*a);
+    const unsigned m = (unsigned)a->x.m, warps = (m + 3) / 4;
+    const int64_t n = a->x.n;
+    if (n <= 32 * N)
+        norm_kernel<TY, TX, N, 32, 1><<<warps, BLOCK, 0, s>>>(*a);
+    else if (n <= 2 * 32 * N)
+        norm_kernel<TY, TX, N, 32, 2><<<warps, BLOCK, 0, s>>>(*a);
+    else if (n <= MAX_CHUNKS * 32 * N)
+        norm_kernel<TY, TX, N, 32, MAX_CHUNKS><<<warps, BLOCK, 0, s>>>(*a);
+    else if (n <= (MAX_CHUNKS - 1) * BLOCK * N)
+        norm_kernel<TY, TX, N, BLOCK, MAX_CHUNKS - 1><<<m, BLOCK, 0, s>>>(*a);
+    else if (n <= MAX_CHUNKS * BLOCK * N)
+        norm_kernel<TY, TX, N, BLOCK, MAX_CHUNKS><<<m, BLOCK, 0, s>>>(*a);
     else
-        norm_kernel<TY, TX, N, BLOCK, false><<<m, BLOCK, 0, s>>>(*a);
+        norm_kernel<TY, TX, N, BLOCK, 0><<<m, BLOCK, 0, s>>>(*a);
 }
 
 cudaError_t norm_rows(cudaStream_t s, const NormArgs *a) {

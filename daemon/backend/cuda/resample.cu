@@ -58,17 +58,23 @@ cudaError_t resample_avg_down(cudaStream_t s, const ResampleArgs *a) {
     return cudaGetLastError();
 }
 
-template <typename T>
+/* N neighbouring channels of one pixel a thread. */
+template <typename T, int N>
 __global__ void __launch_bounds__(THREADS) dup_up_kernel(ResampleArgs a, int64_t count) {
     const int folds = a.ft * a.fs * a.fs, repeats = (int)(a.c * folds / a.c_in);
     const int dropped = (int)(a.x_t * a.ft - a.t), h = (int)a.h / a.fs, w = (int)a.w / a.fs;
     EACH(i, count) {
-        Place at = place_of(a, i);
-        int t = at.t + dropped;
-        int e = ((at.c * a.ft + t % a.ft) * a.fs + at.y % a.fs) * a.fs + at.x % a.fs;
-        int64_t pixel = ((int64_t)(t / a.ft) * h + at.y / a.fs) * w + at.x / a.fs;
-        T *y = (T *)a.y + i;
-        *y = from_f32<T>(to_f32(*y) + to_f32(((const T *)a.x)[pixel * a.c_in + e / repeats]));
+        const Place at = place_of(a, i * N);
+        const int t = at.t + dropped;
+        const int fold = (t % a.ft * a.fs + at.y % a.fs) * a.fs + at.x % a.fs;
+        const int64_t pixel = ((int64_t)(t / a.ft) * h + at.y / a.fs) * w + at.x / a.fs;
+        const T *x = (const T *)a.x + pixel * a.c_in;
+        float v[N];
+        load<N>(v, (const T *)a.y + i * N);
+#pragma unroll
+        for (int j = 0; j < N; j++)
+            v[j] += to_f32(x[((at.c + j) * folds + fold) / repeats]);
+        store<N>((T *)a.y + i * N, v);
     }
 }
 
@@ -76,6 +82,13 @@ cudaError_t resample_dup_up(cudaStream_t s, const ResampleArgs *a) {
     int64_t count = a->t * a->h * a->w * a->c;
     if (count == 0)
         return cudaSuccess;
-    FOR_DTYPE(a->dtype, T, (dup_up_kernel<T><<<blocks_for(count), THREADS, 0, s>>>(*a, count)));
+    const bool wide = a->c % 8 == 0 && is_aligned16(a->y);
+    const int64_t vectors = wide ? count / 8 : count;
+    FOR_DTYPE(a->dtype, T, {
+        if (wide)
+            dup_up_kernel<T, 8><<<blocks_for(vectors), THREADS, 0, s>>>(*a, vectors);
+        else
+            dup_up_kernel<T, 1><<<blocks_for(vectors), THREADS, 0, s>>>(*a, vectors);
+    });
     return cudaGetLastError();
 }

@@ -233,6 +233,7 @@ static void run(Bench *b) {
     linear(b, "linear 8192x8192x8192", 8192, 8192, 8192, ACT_NONE);
     linear(b, "linear qkvo 27280x3072x3072", 27280, 3072, 3072, ACT_NONE);
     linear(b, "linear ffn up+gelu 27280x14336x3072", 27280, 14336, 3072, ACT_GELU_TANH);
+    linear(b, "linear ffn up 27280x14336x3072", 27280, 14336, 3072, ACT_NONE);
     linear(b, "linear ffn down 27280x3072x14336", 27280, 3072, 14336, ACT_NONE);
     linear(b, "linear t5 512x10240x4096", 512, 10240, 4096, ACT_NONE);
     attention(b, "attention self 27280 24x128", 27280, 27280, 24, 128);
