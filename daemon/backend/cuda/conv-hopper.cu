@@ -115,37 +115,52 @@ static __device__ __forceinline__ void release(uint32_t barrier) {
         barrier_arrive_at(barrier, threadIdx.x % WARPGROUP);
 }
 
+/* Two neighbouring outputs with bias and addend, rounded. */
+static __device__ __forceinline__ uint32_t finish(
+        const Shape &a, const float sum[2], int n, const bf16 *add) {
+    float u = sum[0], v = sum[1];
+    if (n >= a.n)
+        return 0;
+    if (a.bias) {
+        const float2 bias = *(const float2 *)(a.bias + n);
+        u += bias.x;
+        v += bias.y;
+    }
+    if (a.add) {
+        const uint32_t pair = *(const uint32_t *)(add + n);
+        u += __uint_as_float(pair << 16);
+        v += __uint_as_float(pair & 0xffff0000u);
+    }
+    return pack_bf16(u, v);
+}
+
+/* Lanes in pairs trade halves of two neighbouring blocks of eight columns, so that each writes four
+ * columns of one and a row's lanes fill 32 bytes. */
 template <int BN>
 static __device__ __forceinline__ void write_rows(
         const Shape &a, const Work &w, const float sum[BN / 2]) {
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32; /* 0 .. 7 */
+    const int odd = lane % 2;
 #pragma unroll
     for (int h = 0; h < 2; h++) {
         const int m = warp * 16 + lane / 4 + h * 8, y = w.y + m / BW, x = w.x + m % BW;
-        if (y >= a.h_out || x >= a.w_out)
-            continue;
+        const bool there = y < a.h_out && x < a.w_out;
         int64_t pixel = (int64_t)y * a.w_out + x;
-        if (a.phases == 4)
+        if (a.phases == N_PHASES)
             pixel = (2 * (int64_t)y + w.phase / 2) * 2 * a.w_out + 2 * x + w.phase % 2;
         bf16 *to = a.y + w.t * a.y_frame + pixel * a.y_pixel;
         const bf16 *add = a.add + w.t * a.add_frame + pixel * a.y_pixel;
 #pragma unroll
-        for (int i = 0; i < BN / 8; i++) {
-            const int n = w.n + i * 8 + lane % 4 * 2;
-            if (n >= a.n)
-                continue;
-            float u = sum[4 * i + 2 * h], v = sum[4 * i + 2 * h + 1];
-            if (a.bias) {
-                const float2 bias = *(const float2 *)(a.bias + n);
-                u += bias.x;
-                v += bias.y;
+        for (int i = 0; i < BN / 8; i += 2) {
+            const int n = w.n + i * 8 + lane % 4 * 2, mine = n + odd * 6;
+            uint32_t left = 0, right = 0;
+            if (there) {
+                left = finish(a, &sum[4 * i + 2 * h], n, add);
+                right = finish(a, &sum[4 * i + 4 + 2 * h], n + 8, add);
             }
-            if (a.add) {
-                const uint32_t pair = *(const uint32_t *)(add + n);
-                u += __uint_as_float(pair << 16);
-                v += __uint_as_float(pair & 0xffff0000u);
-            }
-            *(uint32_t *)(to + n) = pack_bf16(u, v);
+            const uint32_t got = __shfl_xor_sync(0xffffffffu, odd ? left : right, 1);
+            if (there && mine < a.n)
+                *(uint2 *)(to + mine) = odd ? make_uint2(got, right) : make_uint2(left, got);
         }
     }
 }
@@ -289,13 +304,16 @@ static cudaError_t launch(
     return cudaGetLastError();
 }
 
+static bool is_aligned8(const void *p, int64_t a, int64_t b) {
+    return ((uintptr_t)p & 7) == 0 && a % 4 == 0 && b % 4 == 0;
+}
+
 static bool takes_tensor_maps(const IgemmArgs *a) {
     return a->in == DTYPE_BF16 && a->out == DTYPE_BF16 && a->act == KERNEL_ACT_NONE &&
            is_aligned16(a->x) && is_aligned16(a->prev) && is_aligned16(a->w) &&
            is_aligned16(a->bias) && a->c % 8 == 0 && a->x_pixel % 8 == 0 && a->x_frame % 8 == 0 &&
-           a->prev_frame % 8 == 0 && a->n % 2 == 0 && ((uintptr_t)a->y & 3) == 0 &&
-           ((uintptr_t)a->add & 3) == 0 && a->y_pixel % 2 == 0 && a->y_frame % 2 == 0 &&
-           a->add_frame % 2 == 0;
+           a->prev_frame % 8 == 0 && a->n % 4 == 0 && is_aligned8(a->y, a->y_pixel, a->y_frame) &&
+           is_aligned8(a->add, a->y_pixel, a->add_frame);
 }
 
 /* Every output frame sees one frame that is not of zeros; strides in space are the portable

@@ -23,16 +23,19 @@ static __device__ __forceinline__ void barrier_expect(uint32_t barrier, uint32_t
     asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier), "r"(bytes)
                  : "memory");
 }
-/* Arrives at the same barrier of block `rank` of the cluster. */
+/* Arrives at the same barrier of block `rank` of the cluster. Here and in the wait the scope stays
+ * the block's, the default: what is ordered is the copy engine's and the matrix unit's work, which
+ * the barrier itself orders; a cluster's scope would flush and invalidate the L1 cache each time.
+ */
 static __device__ __forceinline__ void barrier_arrive_at(uint32_t barrier, uint32_t rank) {
     asm volatile("{.reg .b32 there; mapa.shared::cluster.u32 there, %0, %1;"
-                 "mbarrier.arrive.release.cluster.shared::cluster.b64 _, [there];}" ::"r"(barrier),
+                 "mbarrier.arrive.shared::cluster.b64 _, [there];}" ::"r"(barrier),
                  "r"(rank)
                  : "memory");
 }
 static __device__ __forceinline__ void barrier_wait(uint32_t barrier, uint32_t parity) {
     asm volatile("{.reg .pred done;\n"
-                 "again: mbarrier.try_wait.parity.acquire.cluster.shared::cta.b64 done, [%0], %1;\n"
+                 "again: mbarrier.try_wait.parity.shared::cta.b64 done, [%0], %1;\n"
                  "@!done bra again;}" ::"r"(barrier),
                  "r"(parity)
                  : "memory");
