@@ -8,6 +8,9 @@ int json_parse(const char *text, size_t n, json_t **ret, Err *err) {
     if (memchr(text, '\0', n)) /* jansson takes a number's trailing NUL for its end */
         return err_set(err, -EINVAL, "not valid JSON: it has a NUL byte");
     json_t *j = json_loadb(text, n, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &e);
+    /* A parser that could not even be set up leaves no text. */
+    if (!j && (json_error_code(&e) == json_error_out_of_memory || !*e.text))
+        return err_set(err, -ENOMEM, "no memory for JSON of %zu bytes", n);
     if (!j)
         return err_set(
                 err, -EINVAL, "not valid JSON: %s at line %d, column %d", e.text, e.line, e.column);

@@ -16,7 +16,7 @@
 
 /* json_parse - one value that fills the whole text; duplicate keys and NUL in strings are refused.
  *
- * Returns 0; -EINVAL with line and column. The caller owns *ret. */
+ * Returns 0; -EINVAL with line and column; -ENOMEM. The caller owns *ret. */
 int json_parse(const char *text, size_t n, json_t **ret, Err *err);
 
 typedef enum JsonNeed { JSON_OPTIONAL, JSON_REQUIRED } JsonNeed;

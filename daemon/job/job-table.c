@@ -342,15 +342,20 @@ static uint64_t column_count(sqlite3_stmt *s, int column) {
     return (uint64_t)MAX((int64_t)sqlite3_column_int64(s, column), (int64_t)0);
 }
 
-static void read_phases(const char *text, uint64_t usec[N_PHASES]) {
+/* Damaged times are taken for none: they are for display only. */
+static int read_phases(const char *text, uint64_t usec[N_PHASES], Err *err) {
     _cleanup_json_ json_t *object = NULL;
-    if (json_parse(text, strlen(text), &object, NULL) < 0 || !json_is_object(object))
-        return; /* times are for display only */
+    int r = *text ? json_parse(text, strlen(text), &object, NULL) : 0;
+    if (r == -ENOMEM)
+        return err_set(err, r, "no memory for a job");
+    if (!json_is_object(object))
+        return 0;
     for (int p = 0; p < N_PHASES; p++) {
         int64_t v = 0;
         (void)json_get_int(object, "", phase_name((Phase)p), JSON_OPTIONAL, 0, INT64_MAX, &v, NULL);
         usec[p] = (uint64_t)v;
     }
+    return 0;
 }
 
 static int mark_damaged(JobRow *row, const char *why, Err *err) {
@@ -384,10 +389,12 @@ static int read_row(sqlite3_stmt *s, JobRow *row, Err *err) {
     (void)snprintf(info->report.degraded, sizeof(info->report.degraded), "%s",
             column_text(s, COL_DEGRADED));
     info->report.peak_device_bytes = column_count(s, COL_PEAK_DEVICE_BYTES);
-    read_phases(column_text(s, COL_PHASE_USEC), info->phase_usec);
+    int r = read_phases(column_text(s, COL_PHASE_USEC), info->phase_usec, err);
+    if (r < 0)
+        return r;
 
     Err why = {0};
-    int r = request_from_json(column_text(s, COL_REQUEST), &info->request, &row->image, &why);
+    r = request_from_json(column_text(s, COL_REQUEST), &info->request, &row->image, &why);
     if (r == -ENOMEM)
         return err_set(err, r, "no memory for a job");
     if (r == 0 && job_state_parse(column_text(s, COL_STATE), &info->state) < 0)

@@ -297,6 +297,8 @@ int request_parse_json(Request *r, const char *text, size_t n, const RequestLimi
     _cleanup_json_ json_t *object = NULL;
     *fault = (RequestFault){0};
     int k = json_parse(text, n, &object, err);
+    if (k == -ENOMEM)
+        return k;
     if (k < 0)
         return err_prefix(err, request_fault(fault, "", "invalid_json"), "the body is");
     if (!json_is_object(object))

@@ -64,6 +64,10 @@ void *__wrap_malloc(size_t n) {
     return must_fail() ? refused() : counted(__real_malloc(n));
 }
 
+void *oom_malloc(size_t n) {
+    return counted(__real_malloc(n));
+}
+
 void *__wrap_calloc(size_t n, size_t size) {
     return must_fail() ? refused() : counted(__real_calloc(n, size));
 }

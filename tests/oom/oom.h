@@ -11,6 +11,8 @@
 
 #include "base/err.h"
 
+#include <stddef.h>
+
 /* Builds, uses and frees everything; returns 0 or what the first failure returned. */
 typedef int OomFunc(void *context, Err *err);
 
@@ -18,5 +20,10 @@ typedef int OomFunc(void *context, Err *err);
  * nothing stays allocated after it, and that at least `least` allocations were seen. Prints their
  * number. */
 void oom_count_up(const char *name, OomFunc *func, void *context, int least);
+
+/* oom_malloc - never fails, but is seen when it stays allocated: for a library that tells lack of
+ * memory as something else (jansson's parser: as a syntax error) and whose strings the rooms free.
+ */
+void *oom_malloc(size_t n);
 
 #endif
