@@ -7,6 +7,7 @@
 #include <stdarg.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/socket.h>
 
 /* As many of the largest bodies may be in memory at once. */
 #define UPLOADS_AT_ONCE 4
@@ -34,6 +35,10 @@ static struct MHD_Daemon *daemon_start(HttpServer *s, int fd) {
 }
 
 static int listen_on(HttpServer *s, int fd, Err *err) {
+    int listens = 0;
+    socklen_t size = sizeof(listens);
+    if (getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &size) < 0 || !listens)
+        return err_set(err, -EINVAL, "descriptor %d is not a listening socket", fd);
     struct MHD_Daemon *d = daemon_start(s, fd);
     if (!d)
         return err_set(
