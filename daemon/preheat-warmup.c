@@ -4,8 +4,7 @@
  *   preheat-warmup --reserve          ask the kernel for the huge pages (root)
  *   preheat-warmup --evict            remove the segment
  *   preheat-warmup --print-hugepages  what the model needs and the machine has
- *   preheat-warmup --verify           compare the files with the manifest, or with --sha256 LIST
- *                                     with the sums that a model hub publishes
+ *   preheat-warmup --verify           compare the files with the manifest
  *
  * Exit status: 0; 1 when it failed; 2 for a wrong command line; 78 for a bad configuration. */
 #include "base/cleanup.h"
@@ -16,7 +15,6 @@
 #include "config/config.h"
 #include "service/notify.h"
 #include "store/manifest.h"
-#include "store/sums.h"
 #include "warmup/fill.h"
 #include "warmup/hugepages.h"
 #include "warmup/place.h"
@@ -34,7 +32,7 @@ typedef enum Mode { MODE_FILL, MODE_RESERVE, MODE_EVICT, MODE_PRINT, MODE_VERIFY
 
 typedef struct Options {
     Mode mode;
-    const char *config, *model, *segment, *manifest, *sums;
+    const char *config, *model, *segment, *manifest;
     ReaderKind reader;
 } Options;
 
@@ -260,18 +258,6 @@ static int run_print(const Warmup *w, Err *err) {
     return 0;
 }
 
-static int check_sums(const Warmup *w, const Manifest *m, const ManifestOptions *o, Err *err) {
-    SumsReport report;
-    int r = sums_check(m, w->o->sums, o, &report, err);
-    if (r < 0)
-        return r;
-    log_info("%zu files have the sums of '%s'", report.n_checked, w->o->sums);
-    if (report.n_unlisted)
-        log_warning("%zu weight files are not in '%s', not checking them", report.n_unlisted,
-                w->o->sums);
-    return 0;
-}
-
 static int run_verify(const Warmup *w, Err *err) {
     _cleanup_(manifest_freep) Manifest *m = NULL;
     int r = manifest_open_kept(w->model, w->kept, &m, err);
@@ -279,8 +265,6 @@ static int run_verify(const Warmup *w, Err *err) {
         return r;
     Watch watch_it = {.start = clock_usec()};
     ManifestOptions o = {.progress = on_build, .context = &watch_it};
-    if (w->o->sums)
-        return check_sums(w, m, &o, err);
     r = manifest_verify(m, &o, err);
     if (r == 0)
         log_info("%zu files of '%s' are as the manifest says", manifest_n_files(m),
@@ -291,8 +275,7 @@ static int run_verify(const Warmup *w, Err *err) {
 static int usage(void) {
     (void)fputs("usage: preheat-warmup [--config FILE] [--model DIR|MANIFEST] [--segment FILE]\n"
                 "                      [--manifest FILE] [--reader auto|io_uring|threads]\n"
-                "                      [--reserve | --evict | --print-hugepages | --verify "
-                "[--sha256 LIST]]\n",
+                "                      [--reserve | --evict | --print-hugepages | --verify]\n",
             stderr);
     return EXIT_USAGE;
 }
@@ -310,13 +293,12 @@ static bool parse_reader(const char *text, ReaderKind *ret) {
 }
 
 static bool parse_options(int argc, char **argv, Options *o) {
-    enum { O_CONFIG = 1, O_MODEL, O_SEGMENT, O_MANIFEST, O_READER, O_SUMS, O_MODE };
+    enum { O_CONFIG = 1, O_MODEL, O_SEGMENT, O_MANIFEST, O_READER, O_MODE };
     static const struct option known[] = {{"config", required_argument, NULL, O_CONFIG},
             {"model", required_argument, NULL, O_MODEL},
             {"segment", required_argument, NULL, O_SEGMENT},
             {"manifest", required_argument, NULL, O_MANIFEST},
             {"reader", required_argument, NULL, O_READER},
-            {"sha256", required_argument, NULL, O_SUMS},
             {"reserve", no_argument, NULL, O_MODE + MODE_RESERVE},
             {"evict", no_argument, NULL, O_MODE + MODE_EVICT},
             {"print-hugepages", no_argument, NULL, O_MODE + MODE_PRINT},
@@ -339,16 +321,13 @@ static bool parse_options(int argc, char **argv, Options *o) {
             if (!parse_reader(optarg, &o->reader))
                 return false;
             break;
-        case O_SUMS:
-            o->sums = optarg;
-            break;
         default:
             if (c < O_MODE || o->mode != MODE_FILL)
                 return false;
             o->mode = (Mode)(c - O_MODE);
         }
     }
-    return optind == argc && (!o->sums || o->mode == MODE_VERIFY);
+    return optind == argc;
 }
 
 static int run(const Warmup *w, Err *err) {
