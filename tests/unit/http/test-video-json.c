@@ -14,6 +14,7 @@ static JobInfo example(JobState s) {
                     .width = 1280,
                     .height = 704,
                     .num_frames = 121,
+                    .steps = 50,
                     .fps = 24,
                     .seed = 42},
             .created_at = 100,
@@ -30,11 +31,12 @@ static void queued(void **state) {
             "{\"completed_at\":null,\"created_at\":100,\"degraded\":null,\"error\":null,"
             "\"eta_seconds\":12.300000000000001,\"expires_at\":null,\"fps\":24.0,\"height\":704,"
             "\"id\":\"video_0123456789abcdef0123456789abcdef\",\"model\":\"m\","
-            "\"num_frames\":121,\"object\":\"video\",\"peak_device_memory_mb\":null,"
+            "\"num_frames\":121,\"num_inference_steps\":50,\"object\":\"video\",\"peak_device_"
+            "memory_mb\":null,"
             "\"phase\":\"queued\",\"progress\":0,\"prompt\":\"caf\xc3\xa9\","
             "\"queue_position\":2,\"remixed_from_video_id\":null,\"seconds\":\"5.04\","
             "\"seed\":42,\"size\":\"1280x704\",\"stage_seconds\":{},\"start\":null,"
-            "\"status\":\"queued\",\"width\":1280}");
+            "\"status\":\"queued\",\"step\":null,\"width\":1280}");
 }
 
 static void failed(void **state) {
