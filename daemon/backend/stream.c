@@ -155,6 +155,10 @@ void stream_fail(Stream *s, int code, const char *fmt, ...) {
     (void)err_set(&s->err, code, "%s", text);
 }
 
+int stream_failure(const Stream *s, Err *err) {
+    return s->err.code == 0 ? 0 : err_set(err, s->err.code, "%s", err_text(&s->err));
+}
+
 int stream_finish(Stream *s, Err *err) {
     if (!s->planning) {
         Err late = {0};

@@ -57,6 +57,10 @@ void stream_wait(Stream *s, Event *e);
 /* stream_fail - makes the stream fail as an op would; the first failure stays. */
 void stream_fail(Stream *s, int code, const char *fmt, ...) _printf_(3, 4);
 
+/* stream_failure - the first failure so far, which stays; 0 while there is none. Waits for nothing.
+ */
+int stream_failure(const Stream *s, Err *err);
+
 /* stream_finish - waits until all given work is done; tells and forgets the first failure.
  *
  * Returns 0 or the failure's negative errno, its sentence naming the op. */

@@ -1,4 +1,4 @@
-#include "model/weights.h"
+#include "model/weights-impl.h"
 
 #include "base/cleanup.h"
 #include "base/half.h"
@@ -11,38 +11,7 @@
 #include <pthread.h>
 #include <stdio.h>
 
-enum { WEIGHT_ALIGNMENT = 256, MAX_NAME = 200 };
-
-/* One bound tensor, or part of one. */
-typedef struct Binding {
-    char *name; /* in the checkpoint */
-    View *slot; /* where model code reads it; borrowed from the bound object */
-    WeightKind kind;
-    View host;   /* bytes in the checkpoint, extents as model code wants them */
-    View loaded; /* what goes to the slot once the group is ready */
-} Binding;
-
-struct WeightGroup {
-    Weights *weights; /* whose it is */
-    char *name;
-    Binding *bindings;
-    size_t n_bindings, room;
-    Memory *memory; /* what the device keeps of it, NULL when nothing is needed */
-    Event *ready;  /* recorded after the imports; NULL while the group is not loaded; under the lock
-                    */
-    bool in_place; /* the objects' views show what was loaded; the worker's */
-};
-
-struct Weights {
-    Checkpoint *checkpoint; /* borrowed */
-    const char *part;       /* static text of the caller */
-    WeightGroup **groups;
-    size_t n_groups, room;
-
-    pthread_mutex_t lock; /* between a loader and the worker: `ready` of the groups, and expected */
-    pthread_cond_t changed;
-    bool expected;
-};
+enum { MAX_NAME = 200 };
 
 int weights_new(Checkpoint *c, const char *part, Weights **ret, Err *err) {
     Weights *w = calloc(1, sizeof(*w));
@@ -72,6 +41,7 @@ DEFINE_CLEANUP(WeightGroup, group_free)
 Weights *weights_free(Weights *w) {
     if (!w)
         return NULL;
+    weights_stream_end(w);
     for (size_t i = 0; i < w->n_groups; i++)
         group_free(w->groups[i]);
     free(w->groups);
@@ -220,7 +190,7 @@ static uint64_t binding_bytes(const Binding *b, Backend *backend) {
     return size_align(weight_bytes(backend, b->kind, b->host), WEIGHT_ALIGNMENT);
 }
 
-static uint64_t group_bytes(const WeightGroup *g, Backend *backend) {
+uint64_t weights_group_bytes(const WeightGroup *g, Backend *backend) {
     uint64_t bytes = 0;
     for (size_t i = 0; i < g->n_bindings; i++)
         bytes += binding_bytes(&g->bindings[i], backend);
@@ -230,19 +200,19 @@ static uint64_t group_bytes(const WeightGroup *g, Backend *backend) {
 uint64_t weights_bytes(const Weights *w, Backend *b) {
     uint64_t bytes = 0;
     for (size_t i = 0; i < w->n_groups; i++)
-        bytes += group_bytes(w->groups[i], b);
+        bytes += weights_group_bytes(w->groups[i], b);
     return bytes;
 }
 
-static int wait_for_bytes(const WeightGroup *g, uint64_t timeout_usec, Err *err) {
+int weights_await_bytes(const WeightGroup *g, uint64_t timeout_usec, Err *err) {
     for (size_t i = 0; i < g->n_bindings; i++) {
         int r = checkpoint_wait(g->weights->checkpoint, g->bindings[i].host, timeout_usec, err);
         if (r < 0)
-            return r;
+            return err_prefix(err, r, "%s", g->weights->part);
         if (r == CHECKPOINT_TIMEOUT)
             return err_set(err, -ETIMEDOUT,
-                    "tensor '%s' did not arrive in memory within %" PRIu64 " s",
-                    g->bindings[i].name, timeout_usec / 1000000);
+                    "tensor '%s' of %s did not arrive in memory within %" PRIu64 " s",
+                    g->bindings[i].name, g->weights->part, timeout_usec / 1000000);
     }
     return 0;
 }
@@ -254,15 +224,23 @@ static bool is_loaded(WeightGroup *g) {
     return loaded;
 }
 
+void weights_import_group(WeightGroup *g, Stream *s, char *storage) {
+    for (size_t i = 0; i < g->n_bindings; i++) {
+        Binding *b = &g->bindings[i];
+        uint64_t size = binding_bytes(b, stream_backend(s));
+        b->loaded = weight_import(s, b->kind, b->host, size > 0 ? storage : NULL);
+        storage += size;
+    }
+}
+
 int weights_load_group(WeightGroup *g, Stream *s, uint64_t timeout_usec, Err *err) {
     if (is_loaded(g))
         return 0;
-    int r = wait_for_bytes(g, timeout_usec, err);
+    int r = weights_await_bytes(g, timeout_usec, err);
     if (r < 0)
-        return err_prefix(err, r, "%s", g->weights->part);
-
+        return r;
     Backend *backend = stream_backend(s);
-    uint64_t bytes = group_bytes(g, backend);
+    uint64_t bytes = weights_group_bytes(g, backend);
     Event *ready;
     r = event_new(backend, &ready, err);
     if (r == 0 && bytes > 0) {
@@ -273,13 +251,7 @@ int weights_load_group(WeightGroup *g, Stream *s, uint64_t timeout_usec, Err *er
     if (r < 0)
         return err_prefix(err, r, "weights '%s' of %s", g->name, g->weights->part);
 
-    char *storage = bytes > 0 ? memory_data(g->memory) : NULL;
-    for (size_t i = 0; i < g->n_bindings; i++) {
-        Binding *b = &g->bindings[i];
-        uint64_t size = binding_bytes(b, backend);
-        b->loaded = weight_import(s, b->kind, b->host, size > 0 ? storage : NULL);
-        storage += size;
-    }
+    weights_import_group(g, s, bytes > 0 ? memory_data(g->memory) : NULL);
     stream_record(s, ready);
     (void)pthread_mutex_lock(&g->weights->lock);
     g->ready = ready;
@@ -322,26 +294,28 @@ void weights_drop_group(WeightGroup *g) {
         *g->bindings[i].slot = shape_before_load(&g->bindings[i]);
 }
 
-/* The event of a loaded group, after waiting for an expected one; NULL when it will not come. */
-static Event *await_group(WeightGroup *g) {
+/* Waits for an expected group; false when it will not come. */
+static bool await_group(WeightGroup *g) {
     Weights *w = g->weights;
     (void)pthread_mutex_lock(&w->lock);
     while (!g->ready && w->expected)
         (void)pthread_cond_wait(&w->changed, &w->lock);
-    Event *ready = g->ready;
+    bool loaded = g->ready != NULL;
     (void)pthread_mutex_unlock(&w->lock);
-    return ready;
+    return loaded;
 }
 
 void weights_need(WeightGroup *g, Stream *s) {
     if (stream_is_planning(s))
         return;
-    Event *ready = await_group(g);
-    if (!ready) {
+    bool streamed = weights_is_streamed(g);
+    if (streamed)
+        weights_fetch(g, s);
+    if (!streamed && !await_group(g)) {
         stream_fail(s, -ENODATA, "weights '%s' of %s are not loaded", g->name, g->weights->part);
         return;
     }
-    stream_wait(s, ready);
+    stream_wait(s, g->ready);
     for (size_t i = 0; i < g->n_bindings && !g->in_place; i++)
         *g->bindings[i].slot = g->bindings[i].loaded;
     g->in_place = true;

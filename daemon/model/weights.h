@@ -75,6 +75,26 @@ int weights_load_group(WeightGroup *g, Stream *s, uint64_t timeout_usec, Err *er
 void weights_expect(Weights *w);
 void weights_settle(Weights *w);
 
+/* weights_stream - brings the groups first .. first + n - 1 through two pieces of device memory
+ * from now on: while model code uses one, the next is copied beside it, the first after the last.
+ * Model code must come to them in that order. Those that are loaded are dropped; no stream may be
+ * using them.
+ *
+ * Waits for the bytes of all of them. Returns 0; -ENOMEM; -ETIMEDOUT. */
+int weights_stream(Weights *w, Backend *b, size_t first, size_t n, uint64_t timeout_usec, Err *err);
+
+/* weights_streams - whether weights_stream() is in force. */
+bool weights_streams(const Weights *w);
+
+/* weights_stream_end - gives the two pieces back; no stream may be using them. */
+void weights_stream_end(Weights *w);
+
+/* weights_stream_bytes - device memory that weights_stream() takes. */
+uint64_t weights_stream_bytes(const Weights *w, Backend *b, size_t first, size_t n);
+
+/* weights_group_bytes - device memory that loading the group takes. */
+uint64_t weights_group_bytes(const WeightGroup *g, Backend *b);
+
 /* weights_drop_group - gives its device memory back; no stream may still be using it. */
 void weights_drop_group(WeightGroup *g);
 
