@@ -128,11 +128,12 @@ static void undo_backend(void *context) {
 
 static int step_architecture(void *context, const StepCall *call, Err *err) {
     Startup *p = context;
-    int r = pipeline_new(p->backend, p->checkpoint, &p->pipeline, err);
+    int r = pipeline_new(p->backend, p->checkpoint, NULL, &p->pipeline, err);
     if (r < 0)
         return r;
     (void)pthread_mutex_lock(&p->lock);
     pipeline_defaults(p->pipeline, &p->state.defaults);
+    p->state.residency = pipeline_residency(p->pipeline);
     p->state.size_multiple = pipeline_size_multiple(p->pipeline);
     p->state.has_limits = true;
     p->usable = true;
@@ -292,6 +293,10 @@ int startup_wait(Startup *p, Pipeline **ret, Err *err) {
         *ret = p->pipeline;
     (void)pthread_mutex_unlock(&p->lock);
     return r;
+}
+
+int startup_admit(Startup *p, const Request *r, Err *err) {
+    return pipeline_admit(p->pipeline, r, err);
 }
 
 size_t startup_timeline(Startup *p, StepReport *ret) {

@@ -19,7 +19,8 @@ typedef struct StartupState {
     char reason[500];  /* why it is refused */
     JobStart start;    /* where the weights came from */
     char device[96];
-    bool has_limits; /* the two below are known */
+    const char *residency; /* static: which weights stay on the device; NULL: not known yet */
+    bool has_limits;       /* the two below are known */
     RequestDefaults defaults;
     int64_t size_multiple;
 } StartupState;
@@ -43,6 +44,10 @@ void startup_state(Startup *s, StartupState *ret);
 /* startup_wait - until there is a pipeline or none will come. Returns 0 with the pipeline, which is
  * the worker's from then on although weights may still be on their way to it; else the reason. */
 int startup_wait(Startup *s, Pipeline **ret, Err *err);
+
+/* startup_admit - whether a request fits model and device; once state has limits. Any thread.
+ * Returns as pipeline_admit(). */
+int startup_admit(Startup *s, const Request *r, Err *err);
 
 /* startup_timeline - the steps of the start so far; returns how many (GRAPH_MAX_STEPS at most). Any
  * thread. */

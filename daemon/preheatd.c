@@ -153,6 +153,8 @@ static const char *detail_text(Daemon *d) {
     const char *tier = job_start_name(d->state.start);
     if (d->state.device[0])
         (void)json_object_set_new(detail, "device", json_string(d->state.device));
+    if (d->state.residency)
+        (void)json_object_set_new(detail, "residency", json_string(d->state.residency));
     (void)json_object_set_new(detail, "weights", tier ? json_string(tier) : json_null());
     timeline_json(d, detail);
     free(d->detail);
@@ -208,6 +210,12 @@ static void describe(void *context, HttpService *ret) {
         ret->reason = "the model is being opened";
         ret->retry_after_sec = 1;
     }
+}
+
+/* Asked only while `accepting`, hence with a pipeline. */
+static int admit(void *context, const Request *r, RequestFault *fault, Err *err) {
+    Daemon *d = context;
+    return startup_admit(d->startup, r, err);
 }
 
 static void update_hold(Daemon *d) {
@@ -428,6 +436,7 @@ static int open_http(Daemon *d, Err *err) {
             .metrics = d->metrics,
             .token = d->token,
             .describe = describe,
+            .admit = admit,
             .context = d,
     };
     return http_server_new(&options, &d->http, err);

@@ -1,19 +1,15 @@
 #include "pipeline/pipeline.h"
 
 #include "base/cleanup.h"
+#include "base/clock.h"
 #include "base/json.h"
-#include "model/clean.h"
-#include "model/guidance.h"
-#include "model/model.h"
-#include "model/noise.h"
-#include "model/sampler.h"
-#include "model/tokenizer.h"
+#include "pipeline/run-impl.h"
 
 #include <errno.h>
 #include <inttypes.h>
-#include <string.h>
+#include <pthread.h>
+#include <stdlib.h>
 
-DEFINE_CLEANUP(Sampler, sampler_free)
 DEFINE_CLEANUP(Stream, stream_free)
 DEFINE_CLEANUP(Pipeline, pipeline_free)
 
@@ -22,33 +18,22 @@ struct Pipeline {
     Model *model;
     Tokenizer *tokenizer;
     RequestDefaults defaults;
+    Residency residency;
+    uint64_t budget; /* device memory for weights and workspaces */
+    bool concurrent; /* a run may begin while the load goes on */
+
+    /* The worker's. */
     Stream *stream; /* kept from run to run while its workspace is large enough */
     size_t workspace_bytes;
-    uint64_t weight_bytes, peak_bytes;
+    uint64_t load_timeout_usec;
+    uint64_t peak_bytes;
+
+    pthread_mutex_t lock;  /* guards what follows */
+    pthread_cond_t loaded; /* load_result was set */
+    bool load_ended;
+    int load_result;
+    Model *planner; /* bound and never loaded: plans for other threads while the worker computes */
 };
-
-typedef struct Tokens {
-    int32_t id[TEXT_ROWS];
-    int64_t n;
-} Tokens;
-
-/* One run: what is known on the host before any op. Gone through twice, first on a planning stream.
- */
-typedef struct Run {
-    Pipeline *p;
-    const Request *request;
-    Progress *progress; /* NULL when only planned */
-    FrameSink *sink;
-    void *sink_context;
-    Tokens prompt, negative;
-    Sampler *sampler;
-    int64_t c, t, h, w; /* latents */
-    int64_t chunk;      /* latent frames decoded at a time */
-    bool has_image;
-    float *noise;    /* [c, t, h, w]; NULL when only planned */
-    float *image;    /* [1, height, width, 3] in -1..1, or NULL */
-    uint8_t *frames; /* the largest chunk of frames */
-} Run;
 
 static int new_tokenizer(Pipeline *p, const Checkpoint *c, Err *err) {
     const char *spiece;
@@ -64,15 +49,6 @@ static int new_tokenizer(Pipeline *p, const Checkpoint *c, Err *err) {
                     : TOKENIZER_SENTENCEPIECE;
     r = tokenizer_new(spiece, n, p->model->dims.t5.vocab, habit, &p->tokenizer, err);
     return r < 0 ? err_prefix(err, r, "tokenizer/spiece.model") : 0;
-}
-
-enum { N_PARTS = 3 };
-
-/* In order of first use. */
-static void parts_of(const Pipeline *p, Weights *parts[static N_PARTS]) {
-    parts[0] = umt5_weights(p->model->umt5);
-    parts[1] = dit_weights(p->model->dit);
-    parts[2] = vae_weights(p->model->vae);
 }
 
 /* Frames, steps and guidance scale are the official pipeline's, unless model_index.json knows
@@ -118,23 +94,76 @@ static int read_defaults(Pipeline *p, const Checkpoint *c, Err *err) {
     return r < 0 ? err_prefix(err, r, "model_index.json") : 0;
 }
 
-int pipeline_new(Backend *b, Checkpoint *c, Pipeline **ret, Err *err) {
-    _cleanup_(pipeline_freep) Pipeline *p = calloc(1, sizeof(*p));
-    if (!p)
-        return err_set(err, -ENOMEM, "no memory for a pipeline");
-    p->backend = b;
+/* Whatever its prompt, a request takes no more: text rows weigh little. */
+static int plan_request(Pipeline *p, const Request *r, Workspaces *ret, Err *err) {
+    Run run;
+    (void)pthread_mutex_lock(&p->lock);
+    int e = run_init(&run, p->planner, p->tokenizer, r, err);
+    if (e == 0)
+        e = run_plan(&run, p->backend, ret, err);
+    run_done(&run);
+    (void)pthread_mutex_unlock(&p->lock);
+    return e;
+}
+
+static int too_large(
+        const Pipeline *p, Residency residency, const Request *r, const Workspaces *w, Err *err) {
+    return err_set(err, -E2BIG,
+            "%" PRId64 " frames of %" PRId64 "x%" PRId64 " need %" PRIu64
+            " MiB of device memory (%s), %" PRIu64 " MiB may be used",
+            r->num_frames, r->width, r->height,
+            residency_peak(p->planner, p->backend, residency, w) >> 20, residency_name(residency),
+            p->budget >> 20);
+}
+
+/* The first residency under which the request fits. */
+static int choose_residency(Pipeline *p, const Request *reserve, Err *err) {
+    Workspaces w;
+    int r = plan_request(p, reserve, &w, err);
+    if (r < 0)
+        return r;
+    for (Residency i = 0; i < N_RESIDENCIES; i++)
+        if (residency_peak(p->planner, p->backend, i, &w) <= p->budget) {
+            p->residency = i;
+            return 0;
+        }
+    return too_large(p, N_RESIDENCIES - 1, reserve, &w, err);
+}
+
+static int new_models(Pipeline *p, Checkpoint *c, Err *err) {
     int r = model_new(c, &p->model, err);
+    if (r == 0)
+        r = model_new(c, &p->planner, err);
     if (r == 0)
         r = new_tokenizer(p, c, err);
     if (r == 0)
         r = read_defaults(p, c, err);
+    return r;
+}
+
+int pipeline_new(Backend *b, Checkpoint *c, const Request *reserve, Pipeline **ret, Err *err) {
+    _cleanup_(pipeline_freep) Pipeline *p = calloc(1, sizeof(*p));
+    if (!p)
+        return err_set(err, -ENOMEM, "no memory for a pipeline");
+    p->backend = b;
+    (void)pthread_mutex_init(&p->lock, NULL);
+    (void)pthread_cond_init(&p->loaded, NULL);
+    int r = new_models(p, c, err);
     if (r < 0)
         return r;
-    p->weight_bytes = p->peak_bytes = model_bytes(p->model, b);
-    Weights *parts[N_PARTS];
-    parts_of(p, parts);
-    for (size_t i = 0; i < N_PARTS; i++)
-        weights_expect(parts[i]);
+    Request own;
+    request_init(&own, &p->defaults);
+    own.prompt = (char[]){""};
+    p->budget = backend_memory_free(b);
+    r = choose_residency(p, reserve ? reserve : &own, err);
+    if (r < 0)
+        return r;
+    p->concurrent = p->residency == RESIDENCY_ALL;
+    if (p->concurrent) {
+        weights_expect(umt5_weights(p->model->umt5));
+        weights_expect(dit_weights(p->model->dit));
+        weights_expect(vae_weights(p->model->vae));
+    }
     *ret = TAKE_PTR(p);
     return 0;
 }
@@ -145,36 +174,30 @@ Pipeline *pipeline_free(Pipeline *p) {
     stream_free(p->stream);
     tokenizer_free(p->tokenizer);
     model_free(p->model);
+    model_free(p->planner);
+    (void)pthread_cond_destroy(&p->loaded);
+    (void)pthread_mutex_destroy(&p->lock);
     free(p);
     return NULL;
 }
 
-static int load_parts(Pipeline *p, Weights *const parts[static N_PARTS], Stream *s,
-        const PipelineLoad *how, Err *err) {
-    size_t n_groups = 0, n_loaded = 0;
-    for (size_t i = 0; i < N_PARTS; i++)
-        n_groups += weights_n_groups(parts[i]);
-    for (size_t i = 0; i < N_PARTS; i++)
-        for (size_t k = 0; k < weights_n_groups(parts[i]); k++) {
-            int r = weights_load_group(weights_group_at(parts[i], k), s, how->timeout_usec, err);
-            if (r < 0)
-                return r;
-            r = how->on_group ? how->on_group(how->context, ++n_loaded, n_groups) : 0;
-            if (r < 0)
-                return err_set(err, r, "loading was stopped");
-        }
-    return stream_finish(s, err);
+static int load(Pipeline *p, const PipelineLoad *how, Err *err) {
+    _cleanup_(stream_freep) Stream *s = NULL;
+    int r = stream_new(p->backend, 0, &s, err);
+    return r < 0 ? r : residency_load(p->model, s, p->residency, how, err);
 }
 
 int pipeline_load(Pipeline *p, const PipelineLoad *how, Err *err) {
-    Weights *parts[N_PARTS];
-    parts_of(p, parts);
-    _cleanup_(stream_freep) Stream *s = NULL;
-    int r = stream_new(p->backend, 0, &s, err);
-    if (r == 0)
-        r = load_parts(p, parts, s, how, err);
-    for (size_t i = 0; i < N_PARTS; i++)
-        weights_settle(parts[i]);
+    p->load_timeout_usec = how->timeout_usec;
+    int r = load(p, how, err);
+    weights_settle(umt5_weights(p->model->umt5));
+    weights_settle(dit_weights(p->model->dit));
+    weights_settle(vae_weights(p->model->vae));
+    (void)pthread_mutex_lock(&p->lock);
+    p->load_ended = true;
+    p->load_result = r;
+    (void)pthread_cond_broadcast(&p->loaded);
+    (void)pthread_mutex_unlock(&p->lock);
     return r;
 }
 
@@ -190,228 +213,17 @@ uint64_t pipeline_peak_bytes(const Pipeline *p) {
     return p->peak_bytes;
 }
 
-static void enter(Run *run, Phase phase, int n_steps) {
-    if (run->progress)
-        progress_enter(run->progress, phase, n_steps);
+const char *pipeline_residency(const Pipeline *p) {
+    return residency_name(p->residency);
 }
 
-/* Waits for the work so far, so that a step is counted when it is done and a cancelled run stops
- * here. */
-static int step_done(Run *run, Stream *s, Err *err) {
-    if (stream_is_planning(s))
-        return 0;
-    int r = stream_finish(s, err);
-    if (r < 0)
-        return r;
-    atomic_fetch_add_explicit(&run->progress->step, 1, memory_order_relaxed);
-    if (atomic_load_explicit(&run->progress->cancelled, memory_order_relaxed))
-        return err_set(err, -ECANCELED, "the request was cancelled");
-    return 0;
-}
-
-static void encode_text(Run *run, Stream *s, const Tokens *tokens, DitContext *ret) {
-    Pipeline *p = run->p;
-    View rows = stream_temp(s, DTYPE_F32, tokens->n, p->model->dims.t5.dim);
-    umt5_encode(s, p->model->umt5, rows, tokens->id, NULL);
-    dit_context(s, p->model->dit, rows, ret, NULL);
-}
-
-/* [c, 1, h, w]: normalised latents of the given first frame. */
-static View encode_image(Run *run, Stream *s) {
-    const Request *r = run->request;
-    View latents = stream_temp(s, DTYPE_F32, run->c, 1, run->h, run->w);
-    size_t mark = stream_mark(s);
-    View clip = stream_temp(s, DTYPE_F32, 1, r->height, r->width, 3);
-    if (!stream_is_planning(s))
-        stream_upload(s, clip, view_of(run->image, DTYPE_F32, 1, r->height, r->width, 3));
-    vae_encode(s, run->p->model->vae, latents, clip, VAE_NORMALISED, 1);
-    stream_release(s, mark);
-    return latents;
-}
-
-static int count_nonfinite(Run *run, Stream *s, View x, Err *err) {
-    int32_t n = 0;
-    View count = stream_temp(s, DTYPE_I32, 1);
-    op_count_nonfinite(s, count, x);
-    stream_download(s, view_of(&n, DTYPE_I32, 1), count);
-    int r = step_done(run, s, err);
-    if (r == 0 && n > 0)
-        return err_set(err, -EDOM,
-                "%" PRId32 " of %" PRId64 " latents are NaN or infinite: the weights"
-                " do not work for this request",
-                n, view_count(x));
-    return r;
-}
-
-static int denoise(Run *run, Stream *s, View x, Err *err) {
-    Pipeline *p = run->p;
-    const Request *r = run->request;
-    DitContext prompt, negative;
-    Guidance g = {.dit = p->model->dit,
-            .prompt = &prompt,
-            .negative = &negative,
-            .scale = r->guidance_scale};
-
-    enter(run, PHASE_ENCODING_TEXT, 1);
-    encode_text(run, s, &run->prompt, &prompt);
-    if (r->guidance_scale > 1)
-        encode_text(run, s, &run->negative, &negative);
-    int e = step_done(run, s, err);
+int pipeline_admit(Pipeline *p, const Request *r, Err *err) {
+    Workspaces w;
+    int e = plan_request(p, r, &w, err);
     if (e < 0)
         return e;
-    if (run->has_image) {
-        enter(run, PHASE_ENCODING_IMAGE, 1);
-        g.first = encode_image(run, s);
-        e = step_done(run, s, err);
-        if (e < 0)
-            return e;
-    }
-
-    enter(run, PHASE_DENOISING, (int)r->steps);
-    g.rope = dit_rope(s, p->model->dit, run->t, run->h, run->w);
-    View v = stream_temp(s, DTYPE_F32, run->c, run->t, run->h, run->w);
-    if (!stream_is_planning(s))
-        stream_upload(s, x, view_of(run->noise, DTYPE_F32, run->c, run->t, run->h, run->w));
-    sampler_begin(run->sampler, s, x);
-    for (int64_t i = 0; i < r->steps; i++) {
-        size_t mark = stream_mark(s);
-        guidance_velocity(s, &g, v, x, sampler_timestep(run->sampler, i), NULL);
-        sampler_step(run->sampler, s, i, x, v);
-        stream_release(s, mark);
-        e = step_done(run, s, err);
-        if (e < 0)
-            return e;
-    }
-    guidance_finish(s, &g, x);
-    return count_nonfinite(run, s, x, err);
-}
-
-static int decode(Run *run, Stream *s, View x, Err *err) {
-    const Request *r = run->request;
-    enter(run, PHASE_DECODING, (int)((run->t + run->chunk - 1) / run->chunk));
-    VaeDecoder d;
-    vae_decoder_begin(s, run->p->model->vae, &d, x, VAE_NORMALISED, run->chunk);
-    for (int64_t n; (n = vae_decoder_next(&d)) > 0;) {
-        size_t mark = stream_mark(s);
-        View frames = stream_temp(s, DTYPE_U8, n, r->height, r->width, 3);
-        vae_decode_chunk(&d, frames);
-        if (!stream_is_planning(s))
-            stream_download(s, view_of(run->frames, DTYPE_U8, n, r->height, r->width, 3), frames);
-        stream_release(s, mark);
-        int e = step_done(run, s, err);
-        if (e < 0)
-            return e;
-        if (stream_is_planning(s))
-            continue;
-        atomic_fetch_add_explicit(&run->progress->frames_decoded, (int)n, memory_order_relaxed);
-        e = run->sink(run->sink_context, run->frames, n, err);
-        if (e < 0)
-            return e;
-    }
-    return 0;
-}
-
-static int run_on(Run *run, Stream *s, Err *err) {
-    size_t start = stream_mark(s);
-    View x = stream_temp(s, DTYPE_F32, run->c, run->t, run->h, run->w);
-    size_t mark = stream_mark(s);
-    int r = denoise(run, s, x, err);
-    stream_release(s, mark);
-    if (r == 0)
-        r = decode(run, s, x, err);
-    stream_release(s, start);
-    return r;
-}
-
-static int tokenize(const Pipeline *p, const char *text, const char *what, Tokens *ret, Err *err) {
-    _cleanup_free_ char *clean = NULL;
-    int r = clean_prompt(text, strlen(text), &clean, err);
-    if (r == 0)
-        r = tokenizer_encode(p->tokenizer, clean, strlen(clean), ret->id, TEXT_ROWS, &ret->n, err);
-    return r < 0 ? err_prefix(err, r, "%s", what) : 0;
-}
-
-static void run_done(Run *run) {
-    sampler_free(run->sampler);
-    free(run->noise);
-    free(run->image);
-    free(run->frames);
-}
-
-/* What planning needs too. */
-static int run_init(Run *run, Pipeline *p, const Request *r, Err *err) {
-    const VaeDims *vae = &p->model->dims.vae;
-    *run = (Run){.p = p, .request = r};
-    run->c = p->model->dims.dit.in_channels;
-    run->t = vae_latent_frames(vae, r->num_frames);
-    run->h = r->height / vae->stride_s;
-    run->w = r->width / vae->stride_s;
-    run->has_image = r->image != NULL;
-    /* Small frames are decoded several at a time: the convolutions get enough to do. */
-    enum { CHUNK_PIXELS = 1 << 18 };
-    run->chunk = MAX(CHUNK_PIXELS / (r->width * r->height * vae->stride_t), (int64_t)1);
-    if (r->width % pipeline_size_multiple(p) || r->height % pipeline_size_multiple(p) ||
-            vae_pixel_frames(vae, run->t) != r->num_frames)
-        return err_set(err, -EINVAL,
-                "a video of %" PRId64 " frames of %" PRId64 "x%" PRId64
-                " cannot be made: sizes are multiples of %" PRId64 ", frames are %" PRId64 " n + 1",
-                r->num_frames, r->width, r->height, pipeline_size_multiple(p), vae->stride_t);
-    int e = dit_check_shape(&p->model->dims.dit, run->t, run->h, run->w, err);
-    if (e == 0)
-        e = tokenize(p, r->prompt, "prompt", &run->prompt, err);
-    if (e == 0)
-        e = tokenize(p, r->negative_prompt ? r->negative_prompt : "", "negative_prompt",
-                &run->negative, err);
-    const SamplerOptions options = {
-            .kind = r->scheduler == SCHEDULER_EULER ? SAMPLER_EULER : SAMPLER_UNIPC,
-            .grid = SIGMAS_DIFFUSERS,
-            .n_steps = r->steps,
-            .shift = r->flow_shift,
-            .n_train = p->model->dims.scheduler.n_train,
-    };
-    if (e == 0)
-        e = sampler_new(&options, &run->sampler, err);
-    return e;
-}
-
-static int plan(Run *run, size_t *ret, Err *err) {
-    _cleanup_(stream_freep) Stream *s = NULL;
-    int r = stream_new_planning(run->p->backend, &s, err);
-    if (r == 0)
-        r = run_on(run, s, err);
-    if (r == 0)
-        r = stream_finish(s, err);
-    if (r == 0)
-        *ret = stream_peak(s);
-    return r;
-}
-
-int pipeline_workspace_bytes(Pipeline *p, const Request *r, size_t *ret, Err *err) {
-    Run run;
-    int e = run_init(&run, p, r, err);
-    if (e == 0)
-        e = plan(&run, ret, err);
-    run_done(&run);
-    return e;
-}
-
-static int allocate_host(Run *run, const uint8_t *image, Err *err) {
-    const Request *r = run->request;
-    const VaeDims *vae = &run->p->model->dims.vae;
-    size_t n_latents = (size_t)(run->c * run->t * run->h * run->w);
-    size_t n_pixels = (size_t)(r->width * r->height * 3);
-    int64_t n_frames = MIN(run->chunk * vae->stride_t, r->num_frames);
-    run->noise = malloc(n_latents * sizeof(float));
-    run->frames = malloc((size_t)n_frames * n_pixels);
-    if (image)
-        run->image = malloc(n_pixels * sizeof(float));
-    if (!run->noise || !run->frames || (image && !run->image))
-        return err_set(err, -ENOMEM,
-                "no memory for %zu latents and %" PRId64 " frames of %zu bytes", n_latents,
-                n_frames, n_pixels);
-    noise_fill(run->noise, (int64_t)n_latents, r->seed, 0);
-    if (image)
-        vae_pixels_from_u8(run->image, image, n_pixels);
+    if (residency_peak(p->planner, p->backend, p->residency, &w) > p->budget)
+        return too_large(p, p->residency, r, &w, err);
     return 0;
 }
 
@@ -420,31 +232,74 @@ static int ensure_workspace(Pipeline *p, size_t bytes, Err *err) {
         return 0;
     p->stream = stream_free(p->stream); /* first: both may not fit */
     int r = stream_new(p->backend, bytes, &p->stream, err);
+    if (r == 0)
+        p->workspace_bytes = bytes;
+    return r;
+}
+
+/* Only where all weights stay may a run begin before they are there. */
+static int await_load(Pipeline *p, Err *err) {
+    (void)pthread_mutex_lock(&p->lock);
+    while (!p->load_ended && !p->concurrent)
+        (void)pthread_cond_wait(&p->loaded, &p->lock);
+    int r = p->load_ended ? p->load_result : 0;
+    (void)pthread_mutex_unlock(&p->lock);
+    return r < 0 ? err_set(err, r, "the weights could not be loaded") : 0;
+}
+
+/* Where weights come and go with the phase, so does the workspace. */
+static int enter_denoise(Pipeline *p, const Workspaces *w, Err *err) {
+    if (p->residency < RESIDENCY_BY_PHASE)
+        return ensure_workspace(p, MAX(w->denoise, w->decode), err);
+    p->stream = stream_free(p->stream);
+    const PipelineLoad how = {.timeout_usec = p->load_timeout_usec};
+    int r = load(p, &how, err);
+    return r == 0 ? ensure_workspace(p, w->denoise, err) : r;
+}
+
+static int enter_decode(Pipeline *p, const Workspaces *w, Err *err) {
+    if (p->residency < RESIDENCY_BY_PHASE)
+        return 0;
+    int r = residency_enter_decode(p->model, p->stream, p->residency, p->load_timeout_usec, err);
+    if (r == 0)
+        r = stream_finish(p->stream, err);
     if (r < 0)
-        return err_prefix(err, r, "weights take %" PRIu64 " MiB, %" PRIu64 " MiB are free",
-                p->weight_bytes >> 20, backend_memory_free(p->backend) >> 20);
-    p->workspace_bytes = bytes;
-    p->peak_bytes = MAX(p->peak_bytes, p->weight_bytes + bytes);
-    return 0;
+        return r;
+    p->stream = stream_free(p->stream);
+    return ensure_workspace(p, w->decode, err);
+}
+
+static int run_phases(Pipeline *p, Run *run, const Workspaces *w, Err *err) {
+    int r = enter_denoise(p, w, err);
+    if (r == 0)
+        r = run_denoise(run, p->stream, err);
+    if (r == 0)
+        r = enter_decode(p, w, err);
+    if (r == 0)
+        r = run_decode(run, p->stream, err);
+    return r;
 }
 
 int pipeline_run(Pipeline *p, const Request *r, const uint8_t *image, Progress *progress,
         FrameSink *sink, void *context, Err *err) {
     assert((r->image != NULL) == (image != NULL));
     Run run;
-    size_t bytes;
-    int e = run_init(&run, p, r, err);
+    Workspaces w;
+    progress_enter(progress, PHASE_LOADING, 0);
+    int e = await_load(p, err);
+    if (e < 0)
+        return e;
+    e = run_init(&run, p->model, p->tokenizer, r, err);
     if (e == 0)
-        e = plan(&run, &bytes, err);
+        e = run_plan(&run, p->backend, &w, err);
     if (e == 0)
-        e = ensure_workspace(p, bytes, err);
-    if (e == 0)
-        e = allocate_host(&run, image, err);
+        e = run_prepare(&run, image, err);
     if (e == 0) {
         run.progress = progress;
         run.sink = sink;
         run.sink_context = context;
-        e = run_on(&run, p->stream, err);
+        p->peak_bytes = MAX(p->peak_bytes, residency_peak(p->model, p->backend, p->residency, &w));
+        e = run_phases(p, &run, &w, err);
     }
     run_done(&run);
     return e;

@@ -6,6 +6,7 @@
 #define PREHEAT_PIPELINE_PIPELINE_H
 
 #include "backend/backend.h"
+#include "pipeline/residency.h"
 #include "request/progress.h"
 #include "request/request.h"
 #include "store/checkpoint.h"
@@ -16,25 +17,24 @@ typedef struct Pipeline Pipeline;
  * errno, which ends the run. */
 typedef int FrameSink(void *context, const uint8_t *rgb, int64_t n, Err *err);
 
-/* pipeline_new - holds the checkpoint against the architecture that its configuration gives; loads
- * no weight: pipeline_load() must follow. Backend and checkpoint must outlive the pipeline. */
-int pipeline_new(Backend *b, Checkpoint *c, Pipeline **ret, Err *err);
+/* pipeline_new - holds the checkpoint against the architecture that its configuration gives, and
+ * chooses which weights are to stay on the device (residency.h) so that `reserve` fits the memory
+ * that is free now; loads no weight: pipeline_load() must follow. Backend and checkpoint must
+ * outlive the pipeline.
+ *
+ *   reserve  the largest request that must fit; NULL: one of the model's defaults
+ *
+ * Returns 0; -E2BIG with the numbers when it fits in no way; what is wrong with the checkpoint. */
+int pipeline_new(Backend *b, Checkpoint *c, const Request *reserve, Pipeline **ret, Err *err);
 Pipeline *pipeline_free(Pipeline *p);
 
-typedef struct PipelineLoad {
-    uint64_t
-            timeout_usec; /* for the bytes of one group; they may still be on their way to memory */
-    int (*on_group)(void *context, size_t n_loaded, size_t n_groups); /* after each group, on the
-                            loading thread; negative stops the load; may be NULL */
-    void *context;
-} PipelineLoad;
-
-/* pipeline_load - brings all weights to the backend, in order of first use. Called once, from any
- * thread: pipeline_run() may be running and waits for a layer's weights when it comes to that
- * layer.
+/* pipeline_load - brings in the weights, in order of first use. Called once, from any thread. Where
+ * all of them stay, pipeline_run() may be running and waits for a layer's weights when it comes to
+ * that layer; else it waits for the whole load.
  *
  * Returns 0; -ENOMEM; -ETIMEDOUT when bytes did not arrive; what on_group said. After a failure a
  * run fails where weights are missing. */
+typedef ResidencyLoad PipelineLoad;
 int pipeline_load(Pipeline *p, const PipelineLoad *how, Err *err);
 
 /* pipeline_defaults - what the model itself says of a request; pipeline_size_multiple - what width
@@ -42,10 +42,14 @@ int pipeline_load(Pipeline *p, const PipelineLoad *how, Err *err);
 void pipeline_defaults(const Pipeline *p, RequestDefaults *ret);
 int64_t pipeline_size_multiple(const Pipeline *p);
 
-/* pipeline_workspace_bytes - device memory that the request needs besides the weights.
+/* pipeline_admit - whether the request can be made here; any thread.
  *
- * Returns 0; -EINVAL where the model cannot make that shape; -ENOMEM. */
-int pipeline_workspace_bytes(Pipeline *p, const Request *r, size_t *ret, Err *err);
+ * Returns 0; -EINVAL for a prompt or shape that the model cannot take; -E2BIG with the device
+ * memory that it needs and may have. */
+int pipeline_admit(Pipeline *p, const Request *r, Err *err);
+
+/* pipeline_residency - which weights stay, in words; static text. */
+const char *pipeline_residency(const Pipeline *p);
 
 /* pipeline_run - image is the decoded first frame, [height, width, 3] u8, or NULL.
  *
@@ -55,7 +59,8 @@ int pipeline_workspace_bytes(Pipeline *p, const Request *r, size_t *ret, Err *er
 int pipeline_run(Pipeline *p, const Request *r, const uint8_t *image, Progress *progress,
         FrameSink *sink, void *context, Err *err);
 
-/* pipeline_peak_bytes - device memory held at most: weights and workspace. */
+/* pipeline_peak_bytes - device memory that weights and workspace of the runs so far took at most.
+ */
 uint64_t pipeline_peak_bytes(const Pipeline *p);
 
 #endif

@@ -1,0 +1,303 @@
+#include "test.h"
+
+#include "backend/cpu/module.h"
+#include "base/clock.h"
+#include "base/digest.h"
+#include "pipeline/pipeline.h"
+#include "pipeline/run-impl.h"
+#include "store/manifest.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <string.h>
+
+/* A small request: 9 frames of 64x64 in 3 guided steps. */
+static const Request small = {
+        .prompt = (char[]){"a red circle moving right on a black background"},
+        .negative_prompt = (char[]){""},
+        .width = 64,
+        .height = 64,
+        .num_frames = 9,
+        .fps = 12,
+        .steps = 3,
+        .guidance_scale = 4,
+        .flow_shift = 3,
+        .scheduler = SCHEDULER_UNIPC,
+        .seed = 7,
+        .n = 1,
+};
+
+typedef struct Bench {
+    Manifest *manifest;
+    Checkpoint *checkpoint;
+    Backend *backend;
+    Pipeline *pipeline;
+} Bench;
+
+static int bench_open(Bench *b, uint64_t memory_limit, Err *err) {
+    *b = (Bench){0};
+    int r = manifest_open(TINY_WAN, &b->manifest, err);
+    if (r == 0)
+        r = checkpoint_open_files(b->manifest, &b->checkpoint, err);
+    const BackendOptions options = {.n_threads = 2, .memory_limit = memory_limit};
+    if (r == 0)
+        r = backend_open(&backend_cpu, &options, &b->backend, err);
+    if (r == 0)
+        r = pipeline_new(b->backend, b->checkpoint, &small, &b->pipeline, err);
+    return r;
+}
+
+static void bench_close(Bench *b) {
+    pipeline_free(b->pipeline);
+    backend_free(b->backend);
+    checkpoint_free(b->checkpoint);
+    manifest_free(b->manifest);
+}
+
+static void bench_load(Bench *b) {
+    Err err = {0};
+    const PipelineLoad how = {.timeout_usec = USEC_INFINITY};
+    if (pipeline_load(b->pipeline, &how, &err) < 0)
+        fail_msg("%s", err_text(&err));
+}
+
+typedef struct Frames {
+    DigestState *digest;
+    int64_t n;
+    Progress *progress; /* to cancel by; NULL: never */
+    int fail_with;
+} Frames;
+
+static int take(void *context, const uint8_t *rgb, int64_t n, Err *err) {
+    Frames *f = context;
+    f->n += n;
+    digest_state_add(f->digest, rgb, (size_t)n * 64 * 64 * 3);
+    return f->fail_with ? err_set(err, f->fail_with, "no more, thank you") : 0;
+}
+
+static Digest run(Bench *b, const Request *r, const uint8_t *image) {
+    Frames frames = {.digest = digest_state_new()};
+    Progress progress = {0};
+    Err err = {0};
+    if (pipeline_run(b->pipeline, r, image, &progress, take, &frames, &err) < 0)
+        fail_msg("%s", err_text(&err));
+    assert_int_equal(frames.n, r->num_frames);
+    assert_int_equal(progress.frames_decoded, r->num_frames);
+    Digest d = digest_state_get(frames.digest);
+    digest_state_free(frames.digest);
+    return d;
+}
+
+enum { MAX_RESIDENCIES = 8, REFUSED = -1 };
+
+typedef struct Found {
+    const char *name[MAX_RESIDENCIES];
+    uint64_t limit[MAX_RESIDENCIES]; /* one under which it was chosen */
+    int n;
+} Found;
+
+/* Index in found of what is chosen under the limit. */
+static int probe(Found *found, uint64_t limit) {
+    Bench b;
+    Err err = {0};
+    int r = bench_open(&b, limit, &err), i = REFUSED;
+    if (r < 0) {
+        assert_int_equal(r, -E2BIG);
+        assert_non_null(strstr(err_text(&err), "9 frames of 64x64 need "));
+    } else {
+        const char *name = pipeline_residency(b.pipeline);
+        for (i = 0; i < found->n && strcmp(found->name[i], name) != 0; i++)
+            ;
+        assert_true(i < MAX_RESIDENCIES);
+        found->name[i] = name;
+        found->limit[i] = limit;
+        found->n = MAX(found->n, i + 1);
+    }
+    bench_close(&b);
+    return i;
+}
+
+/* The choice only changes one way as the limit falls, so equal ends mean nothing between them. */
+static void search(Found *found, uint64_t low, uint64_t high) {
+    if (high - low < 64 || probe(found, low) == probe(found, high))
+        return;
+    uint64_t middle = low + (high - low) / 2;
+    search(found, low, middle);
+    search(found, middle, high);
+}
+
+static void every_residency_gives_the_same_bytes(void **state) {
+    Bench b;
+    Err err = {0};
+    assert_int_equal(bench_open(&b, 0, &err), 0);
+    assert_string_equal(pipeline_residency(b.pipeline), "all weights resident");
+    bench_load(&b);
+    Digest wanted = run(&b, &small, NULL);
+    uint64_t all = pipeline_peak_bytes(b.pipeline);
+    bench_close(&b);
+
+    Found found = {0};
+    search(&found, 1 << 20, all);
+    assert_int_equal(found.n, 3); /* with this model, streaming the DiT saves nothing more */
+    for (int i = 0; i < found.n; i++) {
+        assert_int_equal(bench_open(&b, found.limit[i], &err), 0);
+        bench_load(&b);
+        for (int k = 0; k < 2; k++) { /* the second run starts from the first one's last phase */
+            Digest d = run(&b, &small, NULL);
+            assert_true(digest_eq(&d, &wanted));
+        }
+        assert_true(pipeline_peak_bytes(b.pipeline) <= found.limit[i]);
+        bench_close(&b);
+    }
+}
+
+static Stream *stream_of(Bench *b, size_t bytes) {
+    Stream *s;
+    assert_int_equal(stream_new(b->backend, bytes, &s, NULL), 0);
+    return s;
+}
+
+static void layers_streamed_give_the_same_bytes(void **state) {
+    Bench b;
+    Err err = {0};
+    assert_int_equal(bench_open(&b, 0, &err), 0);
+    bench_load(&b);
+    Digest wanted = run(&b, &small, NULL);
+
+    Model *m;
+    Tokenizer *tokenizer;
+    const char *spiece;
+    size_t n;
+    assert_int_equal(model_new(b.checkpoint, &m, &err), 0);
+    assert_int_equal(checkpoint_file(b.checkpoint, "tokenizer/spiece.model", &spiece, &n, &err), 0);
+    assert_int_equal(
+            tokenizer_new(spiece, n, m->dims.t5.vocab, TOKENIZER_SENTENCEPIECE, &tokenizer, &err),
+            0);
+    Run run;
+    Workspaces w;
+    Frames frames = {.digest = digest_state_new()};
+    Progress progress = {0};
+    assert_int_equal(run_init(&run, m, tokenizer, &small, &err), 0);
+    assert_int_equal(run_plan(&run, b.backend, &w, &err), 0);
+    assert_int_equal(run_prepare(&run, NULL, &err), 0);
+    run.progress = &progress;
+    run.sink = take;
+    run.sink_context = &frames;
+
+    Stream *s = stream_of(&b, w.denoise);
+    const ResidencyLoad how = {.timeout_usec = USEC_INFINITY};
+    assert_int_equal(residency_load(m, s, RESIDENCY_STREAMED, &how, &err), 0);
+    assert_true(weights_streams(dit_weights(m->dit)) && weights_streams(umt5_weights(m->umt5)));
+    assert_int_equal(run_denoise(&run, s, &err), 0);
+    assert_int_equal(residency_enter_decode(m, s, RESIDENCY_STREAMED, USEC_INFINITY, &err), 0);
+    assert_false(weights_streams(dit_weights(m->dit)));
+    stream_free(s);
+    s = stream_of(&b, w.decode);
+    assert_int_equal(run_decode(&run, s, &err), 0);
+    stream_free(s);
+    Digest d = digest_state_get(frames.digest);
+    assert_true(digest_eq(&d, &wanted));
+
+    digest_state_free(frames.digest);
+    run_done(&run);
+    tokenizer_free(tokenizer);
+    model_free(m);
+    bench_close(&b);
+}
+
+static void *load_late(void *context) {
+    bench_load(context);
+    return NULL;
+}
+
+static void a_run_waits_for_weights_on_their_way(void **state) {
+    Bench b;
+    Err err = {0};
+    assert_int_equal(bench_open(&b, 0, &err), 0);
+    pthread_t loader;
+    assert_int_equal(pthread_create(&loader, NULL, load_late, &b), 0);
+    Digest early = run(&b, &small, NULL);
+    assert_int_equal(pthread_join(loader, NULL), 0);
+    Digest late = run(&b, &small, NULL);
+    assert_true(digest_eq(&early, &late));
+    bench_close(&b);
+}
+
+static void seeds_and_pictures_matter(void **state) {
+    Bench b;
+    Err err = {0};
+    assert_int_equal(bench_open(&b, 0, &err), 0);
+    bench_load(&b);
+    Digest plain = run(&b, &small, NULL), again = run(&b, &small, NULL);
+    assert_true(digest_eq(&plain, &again));
+
+    Request other = small;
+    other.seed++;
+    Digest seed = run(&b, &other, NULL);
+    assert_false(digest_eq(&plain, &seed));
+
+    static uint8_t picture[64 * 64 * 3];
+    memset(picture, 200, sizeof(picture));
+    other = small;
+    other.image = picture;
+    Digest image = run(&b, &other, picture);
+    assert_false(digest_eq(&plain, &image));
+    bench_close(&b);
+}
+
+static void failures_end_a_run_and_leave_the_pipeline_usable(void **state) {
+    Bench b;
+    Err err = {0};
+    assert_int_equal(bench_open(&b, 0, &err), 0);
+    bench_load(&b);
+    Frames frames = {.digest = digest_state_new()};
+    Progress progress = {.cancelled = true};
+    assert_int_equal(
+            pipeline_run(b.pipeline, &small, NULL, &progress, take, &frames, &err), -ECANCELED);
+    assert_int_equal(frames.n, 0);
+
+    progress.cancelled = false;
+    frames.fail_with = -ENOSPC;
+    err_clear(&err);
+    assert_int_equal(
+            pipeline_run(b.pipeline, &small, NULL, &progress, take, &frames, &err), -ENOSPC);
+    assert_string_equal(err_text(&err), "no more, thank you");
+    digest_state_free(frames.digest);
+    (void)run(&b, &small, NULL);
+    bench_close(&b);
+}
+
+static void what_the_model_cannot_make_is_refused(void **state) {
+    Bench b;
+    Err err = {0};
+    assert_int_equal(bench_open(&b, 0, &err), 0);
+    assert_int_equal(pipeline_size_multiple(b.pipeline), 32);
+    assert_int_equal(pipeline_admit(b.pipeline, &small, &err), 0);
+    Request odd = small;
+    odd.width = 72;
+    assert_int_equal(pipeline_admit(b.pipeline, &odd, &err), -EINVAL);
+    assert_non_null(strstr(err_text(&err), "sizes are multiples of 32"));
+    err_clear(&err);
+    odd = small;
+    odd.num_frames = 10;
+    assert_int_equal(pipeline_admit(b.pipeline, &odd, &err), -EINVAL);
+    err_clear(&err);
+    odd = small;
+    odd.width = odd.height = 32768;
+    odd.num_frames = 481;
+    int r = pipeline_admit(b.pipeline, &odd, &err);
+    assert_true(r == -E2BIG || r == -EINVAL);
+    bench_close(&b);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+            cmocka_unit_test(every_residency_gives_the_same_bytes),
+            cmocka_unit_test(layers_streamed_give_the_same_bytes),
+            cmocka_unit_test(a_run_waits_for_weights_on_their_way),
+            cmocka_unit_test(seeds_and_pictures_matter),
+            cmocka_unit_test(failures_end_a_run_and_leave_the_pipeline_usable),
+            cmocka_unit_test(what_the_model_cannot_make_is_refused),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
