@@ -120,6 +120,11 @@ static int fail(const Video *v, int r, const char *what, Err *err) {
         return err_set(err, v->file.error, "cannot %s: %s", what, strerror(-v->file.error));
     if (r == AVERROR(ENOMEM))
         return err_set(err, -ENOMEM, "cannot %s: more memory needed than is allowed", what);
+    if (r == AVERROR_EXTERNAL)
+        return err_set(err, -EIO,
+                "cannot %s: the encoder library gives no reason; too little memory allowed is the "
+                "usual one",
+                what);
     return err_set(
             err, r == AVERROR(EINVAL) ? -EINVAL : -EIO, "cannot %s: %s", what, av_err2str(r));
 }
