@@ -108,6 +108,30 @@ static void refusals_name_key_found_and_wanted(void **state) {
     }
 }
 
+/* The keys of Wan2.2-TI2V-5B's own files. */
+static void the_large_model(void **state) {
+    static const char t5[] = "{\"model_type\": \"umt5\", \"d_model\": 4096, \"d_ff\": 10240, "
+                             "\"d_kv\": 64, \"num_heads\": 64, \"num_layers\": 24, "
+                             "\"vocab_size\": 256384, \"feed_forward_proj\": \"gated-gelu\", "
+                             "\"relative_attention_num_buckets\": 32, "
+                             "\"relative_attention_max_distance\": 128, "
+                             "\"layer_norm_epsilon\": 1e-06}";
+    static const char dit[] =
+            "{\"attention_head_dim\": 128, \"cross_attn_norm\": true, \"eps\": 1e-06, "
+            "\"ffn_dim\": 14336, \"freq_dim\": 256, \"in_channels\": 48, \"out_channels\": 48, "
+            "\"num_attention_heads\": 24, \"num_layers\": 30, \"patch_size\": [1, 2, 2], "
+            "\"qk_norm\": \"rms_norm_across_heads\", \"rope_max_seq_len\": 1024, "
+            "\"text_dim\": 4096, \"image_dim\": null, \"added_kv_proj_dim\": null}";
+    T5Dims t;
+    DitDims d;
+    assert_int_equal(dims_parse_t5(t5, sizeof(t5) - 1, &t, NULL), 0);
+    assert_int_equal(t.inner, 4096);
+    assert_int_equal(dims_parse_dit(dit, sizeof(dit) - 1, &d, NULL), 0);
+    assert_int_equal(d.dim, 3072);
+    assert_int_equal(d.modulation, 18432);
+    assert_int_equal(d.head, 192);
+}
+
 static void euler_has_its_own_key(void **state) {
     static const char text[] = "{\"_class_name\": \"FlowMatchEulerDiscreteScheduler\", "
                                "\"num_train_timesteps\": 1000, \"shift\": 5}";
@@ -130,6 +154,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
             cmocka_unit_test(the_tiny_model),
             cmocka_unit_test(refusals_name_key_found_and_wanted),
+            cmocka_unit_test(the_large_model),
             cmocka_unit_test(not_an_object),
             cmocka_unit_test(euler_has_its_own_key),
     };
