@@ -245,11 +245,11 @@ __global__ void __cluster_dims__(2, 1, 1) __launch_bounds__(THREADS, 1)
     }
     cluster_sync();
     if (threadIdx.x >= 2 * WARPGROUP) {
-        registers_give<40>();
+        registers_give<24>();
         if (threadIdx.x == 2 * WARPGROUP)
             bring<BN>(base, &q, &k, &v, n_tiles);
     } else {
-        registers_take<232>();
+        registers_take<240>();
         compute<BN>(base, a, n_tiles);
     }
     __syncwarp();

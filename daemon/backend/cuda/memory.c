@@ -116,6 +116,13 @@ static cudaError_t pin_piece(int device, const void *data, size_t bytes) {
     return cudaHostRegister((void *)data, bytes, flags);
 }
 
+/* What the caller may go on without; a device that is lost shows at the next stream_finish(). */
+static int pin_errno(cudaError_t e) {
+    return e == cudaErrorMemoryAllocation ? -ENOMEM
+           : e == cudaErrorNotPermitted   ? -EPERM
+                                          : -ENOTSUP;
+}
+
 int cuda_pin(Backend *base, const void *data, size_t bytes, Err *err) {
     CudaBackend *b = cuda_backend(base);
     size_t before = b->pins.n;
@@ -128,8 +135,9 @@ int cuda_pin(Backend *base, const void *data, size_t bytes, Err *err) {
         if (e != cudaSuccess) {
             while (b->pins.n > before)
                 (void)cudaHostUnregister((void *)b->pins.pin[--b->pins.n].data);
-            int r = cuda_error(e, "cudaHostRegister", err);
-            return err_prefix(err, r, "pinning %zu of %zu bytes", at + n, bytes);
+            (void)cudaGetLastError(); /* sticky: the next launch check would find it */
+            return err_set(err, pin_errno(e), "pinning %zu of %zu bytes: %s", at + n, bytes,
+                    cudaGetErrorString(e));
         }
         b->pins.pin[b->pins.n++] = (struct Pin){piece, n};
     }
