@@ -4,7 +4,7 @@ on a CPU.
 
   make_more.py MODEL_DIR OUTPUT_DIR    cases on the tiny model
   make_more.py --other OUTPUT_DIR MODEL_DIR
-                                       OUTPUT_DIR/other-model with the tiny model's small files, and other.safetensors
+                                       OUTPUT_DIR/model with the tiny model's small files, and its layers.safetensors
 
 torch 2.4.1 is older than diffusers wants: custom_op, flex_attention and enable_gqa are stood in for; none of them
 takes part in the computation."""
@@ -82,15 +82,15 @@ def make_other(output, tiny):
 
 if sys.argv[1] == "--other":
     output, tiny = sys.argv[2:4]
-    make_other(f"{output}/other-model", tiny)
+    make_other(f"{output}/model", tiny)
     FUNCTIONS = FUNCTIONS.replace("torch.randn(1, 16, 3, 6, 10", "torch.randn(1, 8, 4, 4, 6").replace(
         "(1, 45), 700.", "(1, 24), 333.5").replace("timestep[:, :15] = 0", "timestep[:, :6] = 0; timestep[:, 9:11] = 12.25")
     FUNCTIONS = FUNCTIONS.replace("torch.rand(1, 3, 9, 64, 96", "torch.rand(1, 3, 5, 24, 16").replace(
         "torch.randn(1, 16, 3, 4, 6", "torch.randn(1, 8, 3, 3, 2")
     FUNCTIONS = FUNCTIONS.replace("from clips import render\n", "")
-    sys.argv = ["", f"{output}/other-model", output]
+    sys.argv = ["", f"{output}/model", output]
     exec(FUNCTIONS)
-    save_file(layers(LONG[:150], seed=5), f"{output}/other.safetensors")
+    save_file(layers(LONG[:150], seed=5), f"{output}/layers.safetensors")
 else:
     exec(FUNCTIONS)
     for name, request in CASES.items():
