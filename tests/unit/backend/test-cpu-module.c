@@ -8,6 +8,12 @@
 #include <errno.h>
 #include <string.h>
 
+/* AddressSanitizer ends the process at an absurd size unless told otherwise. */
+__attribute__((visibility("default"))) const char *__asan_default_options(void);
+const char *__asan_default_options(void) {
+    return "allocator_may_return_null=1";
+}
+
 static Backend *open_with(BackendOptions options) {
     Backend *b = NULL;
     Err err = {0};
