@@ -321,6 +321,8 @@ static bool parse_options(int argc, char **argv, Options *o) {
             if (!parse_reader(optarg, &o->reader))
                 return false;
             break;
+        case '?':
+            return false;
         default:
             if (c < O_MODE || o->mode != MODE_FILL)
                 return false;
