@@ -7,9 +7,9 @@
 
 /* Room in a body for everything but the picture and the prompts: names, delimiters, numbers. */
 #define OVERHEAD_BYTES ((uint64_t)64 << 10)
-/* Rests of refused bodies up to this size are read and thrown away, so that the client gets to see
- * the answer instead of a reset connection. */
-#define DISCARD_BYTES ((uint64_t)1 << 20)
+/* Refused bodies up to this size are read and thrown away, so that the client gets to see the
+ * answer instead of a reset connection. */
+#define DISCARD_BYTES ((uint64_t)64 << 20)
 
 static bool is_type(const char *header, const char *type) {
     size_t n = strlen(type);
@@ -76,7 +76,9 @@ void http_body_begin(HttpExchange *x) {
                           type ? type : ""));
 }
 
-bool http_body_small(HttpExchange *x) {
+bool http_body_wanted(HttpExchange *x) {
+    if (http_header(x, MHD_HTTP_HEADER_EXPECT))
+        return false; /* it waits for our word before it sends anything */
     const char *length = http_header(x, MHD_HTTP_HEADER_CONTENT_LENGTH);
     uint64_t n = 0;
     return !length || (str_to_u64(length, &n) == 0 && n <= DISCARD_BYTES);

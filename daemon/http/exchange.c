@@ -79,7 +79,7 @@ static enum MHD_Result begin(HttpExchange *x, const char *method, const char *pa
         return answer_error(x);
     }
     http_body_begin(x);
-    return x->code < 0 && !http_body_small(x) ? answer_error(x) : MHD_YES;
+    return x->code < 0 && !http_body_wanted(x) ? answer_error(x) : MHD_YES;
 }
 
 static void wait_for_job(HttpExchange *x) {

@@ -102,7 +102,7 @@ int http_route_find(HttpExchange *x, const char *method, const char *path);
  * returns false when the client sends so much that the connection must be cut. */
 void http_body_begin(HttpExchange *x);
 bool http_body_feed(HttpExchange *x, const char *data, size_t n);
-bool http_body_small(HttpExchange *x); /* worth reading although it is refused */
+bool http_body_wanted(HttpExchange *x); /* worth reading although it is refused */
 void http_body_end(HttpExchange *x);
 void http_body_done(HttpExchange *x);
 

@@ -41,9 +41,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n) {
     assert((a == 0) == (b == 0));
     assert(strcmp(whole, bytes) == 0);
 
-    _cleanup_free_ char *type = strndup((const char *)data, n);
+    _cleanup_free_ char *type = malloc(n + 1);
+    assert(type);
+    memcpy(type, data, n);
+    type[n] = '\0';
     Multipart *m = NULL;
-    if (type && multipart_new(type, &limits, &m, NULL) == 0)
+    if (multipart_new(type, &limits, &m, NULL) == 0)
         (void)multipart_free(m);
     return 0;
 }

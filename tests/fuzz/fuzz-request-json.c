@@ -56,8 +56,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n) {
     }
     request_done(&r);
 
-    _cleanup_free_ char *text = strndup((const char *)data, n);
-    if (text && request_from_json(text, &r, &image, NULL) == 0)
+    _cleanup_free_ char *text = malloc(n + 1);
+    assert(text);
+    memcpy(text, data, n);
+    text[n] = '\0';
+    if (request_from_json(text, &r, &image, NULL) == 0)
         request_done(&r);
     return 0;
 }
