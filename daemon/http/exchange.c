@@ -110,7 +110,7 @@ void http_exchange_retry_waiting(HttpServer *s, bool all) {
     HttpExchange *next;
     for (HttpExchange *x = s->waiting; x; x = next) {
         next = x->next;
-        int r = job_queue_delete(s->options.jobs, x->id, &x->err);
+        int r = all ? JOB_STOPPING : job_queue_delete(s->options.jobs, x->id, &x->err);
         if (r == JOB_STOPPING && !all && clock_left(x->deadline_usec) > 0)
             continue;
         if (r == JOB_STOPPING) {

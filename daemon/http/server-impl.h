@@ -114,7 +114,7 @@ void http_exchange_completed(void *context, struct MHD_Connection *c, void **exc
         enum MHD_RequestTerminationCode how);
 
 /* http_exchange_retry_waiting - looks after deletions that wait for the worker; all: gives up on
- * them. */
+ * them, without asking the job queue. */
 void http_exchange_retry_waiting(HttpServer *s, bool all);
 
 /* http_reply_json - takes j; NULL is out of memory. http_reply_text copies. Both return 0 or

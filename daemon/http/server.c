@@ -89,6 +89,7 @@ int http_server_new(const HttpServerOptions *options, HttpServer **ret, Err *err
             .n_uids = options->n_allowed_uids,
             .hosts = options->allowed_hosts,
             .n_hosts = options->n_allowed_hosts};
+    s->options.fds = NULL; /* the caller's; used here only */
     s->last_activity_usec = clock_usec();
     count_answers(s, options->metrics);
     s->epoll_fd = epoll_create1(EPOLL_CLOEXEC);

@@ -59,7 +59,8 @@ typedef struct HttpServerOptions {
 
 int http_server_new(const HttpServerOptions *options, HttpServer **ret, Err *err);
 
-/* http_server_free - ends open connections; returns NULL, takes NULL. */
+/* http_server_free - ends open connections; returns NULL, takes NULL. The job queue may be closed
+ * already. */
 HttpServer *http_server_free(HttpServer *s);
 
 /* http_server_fd - readable when http_server_run() has work; stays the server's. */

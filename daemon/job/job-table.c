@@ -537,6 +537,8 @@ int job_table_next_expired(
 }
 
 int job_table_next_expiry(JobTable *t, int64_t *ret, Err *err) {
-    return read_number(
-            t, "SELECT coalesce(min(expires_at),0) FROM job WHERE expires_at>0", ret, err);
+    return read_number(t,
+            "SELECT coalesce(min(expires_at),0) FROM job WHERE expires_at>0 AND state "
+            "IN('completed','failed')",
+            ret, err);
 }

@@ -26,6 +26,7 @@ void job_queue_unlock(JobQueue *q) {
 
 void job_queue_changed(JobQueue *q) {
     queue_metrics_set_load(&q->metrics, live_count_queued(q), live_running(q) != NULL);
+    (void)pthread_cond_signal(&q->wake); /* there may be a job, or an earlier expiry */
     if (q->options.changed)
         q->options.changed(q->options.context);
 }
@@ -313,10 +314,8 @@ int job_queue_submit(JobQueue *q, const Request *r, const char *remixed_from,
     assert(r->n >= 1 && r->has_seed);
     job_queue_lock(q);
     int k = submit(q, r, remixed_from, ids, err);
-    if (k == 0) {
-        (void)pthread_cond_signal(&q->wake);
+    if (k == 0)
         job_queue_changed(q);
-    }
     job_queue_unlock(q);
     return k;
 }

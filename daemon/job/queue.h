@@ -107,8 +107,8 @@ typedef enum JobFile { JOB_FILE_VIDEO, JOB_FILE_THUMBNAIL } JobFile;
  * -ESTALE: the job failed, there is no file. */
 int job_queue_open_file(JobQueue *q, const char *id, JobFile which, int *ret_fd, Err *err);
 
-/* job_queue_expire - drops what is past its time or over max_stored_bytes; done after each job,
- * and to be called when *ret_next (unix seconds, 0: never) has come. */
+/* job_queue_expire - drops what is past its time or over max_stored_bytes; the worker does so after
+ * each job and when *ret_next (unix seconds, 0: never) has come. */
 int job_queue_expire(JobQueue *q, int64_t *ret_next, Err *err);
 
 typedef struct JobQueueLoad {

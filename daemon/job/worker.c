@@ -137,6 +137,27 @@ static void work_on(JobQueue *q, Live *l) {
     }
 }
 
+/* Unix seconds when the next result is past its time, 0: never. */
+static int64_t next_expiry(JobQueue *q) {
+    static const int64_t patience_sec = 60; /* before what cannot be removed is tried again */
+    int64_t next = 0, now = clock_unix_sec();
+    if (job_table_next_expiry(q->table, &next, NULL) == 0 && next > 0 && next <= now) {
+        (void)job_queue_drop_expired(q, NULL);
+        if (job_table_next_expiry(q->table, &next, NULL) == 0 && next > 0)
+            next = MAX(next, now + patience_sec);
+    }
+    return next;
+}
+
+/* Until somebody wakes us, or a result's time is over. */
+static void wait_for_work(JobQueue *q) {
+    struct timespec until = {.tv_sec = next_expiry(q)}; /* the condition's clock is the wall's */
+    if (until.tv_sec > 0)
+        (void)pthread_cond_timedwait(&q->wake, &q->lock, &until);
+    else
+        (void)pthread_cond_wait(&q->wake, &q->lock); /* cannot fail on these */
+}
+
 void *worker_main(void *context) {
     JobQueue *q = context;
     if (q->options.begin)
@@ -147,7 +168,7 @@ void *worker_main(void *context) {
         if (l)
             work_on(q, l);
         else
-            (void)pthread_cond_wait(&q->wake, &q->lock); /* cannot fail on these */
+            wait_for_work(q);
     }
     job_queue_unlock(q);
     if (q->options.end)
