@@ -1,6 +1,8 @@
 /* cuda-impl - the structs behind Backend, Stream, Memory and Event of this implementation.
  *
- * Owner: the worker thread, except `Lt`, which its own starting thread fills until it is joined. */
+ * A stream with its ring and scratch belongs to one thread at a time: weights are loaded on a
+ * stream and a thread of their own while the worker computes on its. What streams share is under
+ * `lock`, or `Lt`, which is the worker's. */
 #ifndef PREHEAT_BACKEND_CUDA_CUDA_IMPL_H
 #define PREHEAT_BACKEND_CUDA_CUDA_IMPL_H
 
@@ -8,16 +10,21 @@
 #include "backend/interface.h"
 
 #include <cuda_runtime_api.h>
+#include <pthread.h>
 
 typedef struct Lt Lt; /* lt.h */
 
-/* Host bytes that the driver has page-locked, in pieces below the size at which it makes its page
- * list under a global lock (512 MiB); a copy must not cross from one piece into the next. */
+/* Host bytes that backend_pin() was given, in pieces below the size at which the driver makes its
+ * page list under a global lock (512 MiB). A piece is locked when it is first read: the copy of one
+ * overlaps the locking of the next. A copy must not cross from one piece into the next. */
+typedef enum PinState { PIN_UNTRIED, PIN_LOCKED, PIN_REFUSED } PinState;
+typedef struct Pin {
+    const char *data;
+    size_t bytes;
+    PinState state;
+} Pin;
 typedef struct Pins {
-    struct Pin {
-        const char *data;
-        size_t bytes;
-    } * pin;
+    Pin *pin;
     size_t n, room;
 } Pins;
 
@@ -34,14 +41,15 @@ typedef struct CudaBackend {
     Backend base;
     Driver driver;
     int device;
-    bool exact;    /* BackendOptions.exact_f32 */
-    bool portable; /* ISA_PORTABLE: no kernels for one generation of cards */
-    bool hopper;   /* compute capability 9.0, a driver that makes tensor maps, and not portable */
+    bool read_only_pins; /* the driver locks mappings that are read-only */
+    bool exact;          /* BackendOptions.exact_f32 */
+    bool portable;       /* ISA_PORTABLE: no kernels for one generation of cards */
+    bool hopper; /* compute capability 9.0, a driver that makes tensor maps, and not portable */
+    pthread_mutex_t lock; /* `used` and `pins` */
     uint64_t limit, used; /* bytes in memory_new() */
     size_t granularity;
     CUmemAllocationProp place;
     Pins pins;
-    Ring ring;
     Lt *lt; /* NULL with exact_f32 */
 } CudaBackend;
 
@@ -52,6 +60,7 @@ typedef struct CudaBackend {
 typedef struct CudaStream {
     Stream base;
     cudaStream_t stream;
+    Ring ring;
     Memory *scratch;
 } CudaStream;
 
@@ -81,8 +90,8 @@ int cuda_pin(Backend *b, const void *data, size_t bytes, Err *err);
 void cuda_unpin(Backend *b, const void *data, size_t bytes);
 void pins_done(Pins *p);
 
-/* pins_run - how many of the n bytes at data can be copied at once: *pinned tells how. */
-size_t pins_run(const Pins *p, const char *data, size_t n, bool *pinned);
+/* pins_run - how many of the n bytes at data can be copied at once: *locked tells how. */
+size_t pins_run(CudaBackend *b, const char *data, size_t n, bool *locked);
 
 /* transfer.c */
 void cuda_upload(Stream *s, View y, View x);

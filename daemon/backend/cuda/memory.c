@@ -9,13 +9,16 @@
 uint64_t cuda_memory_free_bytes(Backend *base) {
     CudaBackend *b = cuda_backend(base);
     size_t free_bytes, total;
+    (void)cudaSetDevice(b->device); /* of this thread; fails as the next call does */
     if (cudaMemGetInfo(&free_bytes, &total) != cudaSuccess) {
         (void)cudaGetLastError();
         return 0;
     }
     if (b->limit == 0)
         return free_bytes;
+    (void)pthread_mutex_lock(&b->lock);
     uint64_t left = b->limit > b->used ? b->limit - b->used : 0;
+    (void)pthread_mutex_unlock(&b->lock);
     return MIN((uint64_t)free_bytes, left);
 }
 
@@ -58,26 +61,46 @@ static int memory_map(CudaBackend *b, CudaMemory *m, Err *err) {
     return 0;
 }
 
+/* Counts the bytes as used before they are: two threads may ask at once. */
+static int memory_count(CudaBackend *b, size_t bytes, Err *err) {
+    (void)pthread_mutex_lock(&b->lock);
+    uint64_t used = b->used;
+    bool fits = b->limit == 0 || (used <= b->limit && bytes <= b->limit - used);
+    if (fits)
+        b->used += bytes;
+    (void)pthread_mutex_unlock(&b->lock);
+    return fits ? 0
+                : err_set(err, -ENOMEM,
+                          "%zu bytes of device memory wanted, %llu in use, the limit is %llu",
+                          bytes, (unsigned long long)used, (unsigned long long)b->limit);
+}
+
+static void memory_uncount(CudaBackend *b, size_t bytes) {
+    (void)pthread_mutex_lock(&b->lock);
+    b->used -= bytes;
+    (void)pthread_mutex_unlock(&b->lock);
+}
+
 int cuda_memory_new(Backend *base, size_t bytes, Memory **ret, Err *err) {
     CudaBackend *b = cuda_backend(base);
     uint64_t sum;
     if (!size_add(bytes, b->granularity - 1, &sum))
         return err_set(
                 err, -ENOMEM, "%zu bytes of device memory are more than can be addressed", bytes);
-    size_t mapped = size_align(MAX(bytes, (size_t)1), b->granularity);
-    if (b->limit > 0 && (b->used > b->limit || mapped > b->limit - b->used))
-        return err_set(err, -ENOMEM,
-                "%zu bytes of device memory wanted, %llu in use, the limit is %llu", mapped,
-                (unsigned long long)b->used, (unsigned long long)b->limit);
     _cleanup_free_ CudaMemory *m = calloc(1, sizeof(*m));
     if (!m)
         return err_set(err, -ENOMEM, "no memory for a block's record");
     m->base = (Memory){.backend = base, .bytes = bytes};
-    m->mapped = mapped;
-    int r = memory_map(b, m, err);
+    m->mapped = size_align(MAX(bytes, (size_t)1), b->granularity);
+    int r = memory_count(b, m->mapped, err);
     if (r < 0)
-        return err_prefix(err, r, "%zu bytes of device memory", mapped);
-    b->used += mapped;
+        return r;
+    (void)cudaSetDevice(b->device); /* of this thread; fails as the next call does */
+    r = memory_map(b, m, err);
+    if (r < 0) {
+        memory_uncount(b, m->mapped);
+        return err_prefix(err, r, "%zu bytes of device memory", m->mapped);
+    }
     *ret = &TAKE_PTR(m)->base;
     return 0;
 }
@@ -89,7 +112,7 @@ void cuda_memory_free(Memory *base) {
     (void)cudaDeviceSynchronize();
     (void)cudaGetLastError();
     memory_unmap(b, m, true);
-    b->used -= m->mapped;
+    memory_uncount(b, m->mapped);
     free(m);
 }
 
@@ -97,7 +120,7 @@ static int pins_reserve(Pins *p, size_t more) {
     if (p->n + more <= p->room)
         return 0;
     size_t room = 2 * p->room + more;
-    struct Pin *pin = realloc(p->pin, room * sizeof(*pin));
+    Pin *pin = realloc(p->pin, room * sizeof(*pin));
     if (!pin)
         return -ENOMEM;
     p->pin = pin;
@@ -105,15 +128,13 @@ static int pins_reserve(Pins *p, size_t more) {
     return 0;
 }
 
-/* Read-only mappings need the flag; where the device cannot take it, they cannot be pinned. */
-static cudaError_t pin_piece(int device, const void *data, size_t bytes) {
-    int read_only = 0;
-    cudaError_t e =
-            cudaDeviceGetAttribute(&read_only, cudaDevAttrHostRegisterReadOnlySupported, device);
-    if (e != cudaSuccess)
-        return e;
-    unsigned flags = cudaHostRegisterDefault | (read_only ? cudaHostRegisterReadOnly : 0);
-    return cudaHostRegister((void *)data, bytes, flags);
+/* Read-only mappings need the flag; where the device has it not, they cannot be locked. */
+static cudaError_t pin_lock(const CudaBackend *b, Pin *pin) {
+    unsigned flags = cudaHostRegisterDefault | (b->read_only_pins ? cudaHostRegisterReadOnly : 0);
+    cudaError_t e = cudaHostRegister((void *)pin->data, pin->bytes, flags);
+    (void)cudaGetLastError(); /* sticky: the next launch check would find it */
+    pin->state = e == cudaSuccess ? PIN_LOCKED : PIN_REFUSED;
+    return e;
 }
 
 /* What the caller may go on without; a device that is lost shows at the next stream_finish(). */
@@ -123,25 +144,32 @@ static int pin_errno(cudaError_t e) {
                                           : -ENOTSUP;
 }
 
-int cuda_pin(Backend *base, const void *data, size_t bytes, Err *err) {
-    CudaBackend *b = cuda_backend(base);
-    size_t before = b->pins.n;
+/* Under the lock. The first piece is locked at once, to tell whether such memory can be. */
+static int pins_add(CudaBackend *b, const char *data, size_t bytes, Err *err) {
     if (pins_reserve(&b->pins, bytes / PIN_BYTES + 1) < 0)
         return err_set(err, -ENOMEM, "no memory for the list of pinned pieces");
-    for (size_t at = 0; at < bytes; at += PIN_BYTES) {
-        const char *piece = (const char *)data + at;
-        size_t n = MIN(PIN_BYTES, bytes - at);
-        cudaError_t e = pin_piece(b->device, piece, n);
-        if (e != cudaSuccess) {
-            while (b->pins.n > before)
-                (void)cudaHostUnregister((void *)b->pins.pin[--b->pins.n].data);
-            (void)cudaGetLastError(); /* sticky: the next launch check would find it */
-            return err_set(err, pin_errno(e), "pinning %zu of %zu bytes: %s", at + n, bytes,
-                    cudaGetErrorString(e));
-        }
-        b->pins.pin[b->pins.n++] = (struct Pin){piece, n};
-    }
-    return 0;
+    size_t first = b->pins.n;
+    for (size_t at = 0; at < bytes; at += PIN_BYTES)
+        b->pins.pin[b->pins.n++] = (Pin){data + at, MIN(PIN_BYTES, bytes - at), PIN_UNTRIED};
+    cudaError_t e = first < b->pins.n ? pin_lock(b, &b->pins.pin[first]) : cudaSuccess;
+    if (e == cudaSuccess)
+        return 0;
+    b->pins.n = first;
+    return err_set(err, pin_errno(e), "pinning %zu bytes: %s", bytes, cudaGetErrorString(e));
+}
+
+int cuda_pin(Backend *base, const void *data, size_t bytes, Err *err) {
+    CudaBackend *b = cuda_backend(base);
+    (void)cudaSetDevice(b->device); /* of this thread; fails as the next call does */
+    (void)pthread_mutex_lock(&b->lock);
+    int r = pins_add(b, data, bytes, err);
+    (void)pthread_mutex_unlock(&b->lock);
+    return r;
+}
+
+static void pin_unlock(const Pin *pin) {
+    if (pin->state == PIN_LOCKED)
+        (void)cudaHostUnregister((void *)pin->data);
 }
 
 void cuda_unpin(Backend *base, const void *data, size_t bytes) {
@@ -149,35 +177,42 @@ void cuda_unpin(Backend *base, const void *data, size_t bytes) {
     const char *begin = data, *end = begin + bytes;
     size_t kept = 0;
     (void)cudaDeviceSynchronize(); /* copies may still read from there */
+    (void)pthread_mutex_lock(&b->lock);
     for (size_t i = 0; i < b->pins.n; i++) {
-        struct Pin pin = b->pins.pin[i];
+        Pin pin = b->pins.pin[i];
         if (pin.data >= begin && pin.data < end)
-            (void)cudaHostUnregister((void *)pin.data);
+            pin_unlock(&pin);
         else
             b->pins.pin[kept++] = pin;
     }
     b->pins.n = kept;
+    (void)pthread_mutex_unlock(&b->lock);
     (void)cudaGetLastError();
 }
 
 void pins_done(Pins *p) {
     for (size_t i = 0; i < p->n; i++)
-        (void)cudaHostUnregister((void *)p->pin[i].data);
+        pin_unlock(&p->pin[i]);
     (void)cudaGetLastError();
     free(p->pin);
     *p = (Pins){0};
 }
 
-size_t pins_run(const Pins *p, const char *data, size_t n, bool *pinned) {
-    *pinned = false;
-    for (size_t i = 0; i < p->n; i++) {
-        const struct Pin *pin = &p->pin[i];
+size_t pins_run(CudaBackend *b, const char *data, size_t n, bool *locked) {
+    *locked = false;
+    (void)pthread_mutex_lock(&b->lock);
+    for (size_t i = 0; i < b->pins.n; i++) {
+        Pin *pin = &b->pins.pin[i];
         if (data >= pin->data && data < pin->data + pin->bytes) {
-            *pinned = true;
-            return MIN(n, (size_t)(pin->data + pin->bytes - data));
+            if (pin->state == PIN_UNTRIED)
+                (void)pin_lock(b, pin); /* refused: the bytes pass through the ring */
+            *locked = pin->state == PIN_LOCKED;
+            n = MIN(n, (size_t)(pin->data + pin->bytes - data));
+            break;
         }
         if (pin->data > data && pin->data < data + n)
             n = (size_t)(pin->data - data);
     }
+    (void)pthread_mutex_unlock(&b->lock);
     return n;
 }

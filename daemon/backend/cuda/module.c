@@ -15,8 +15,8 @@ static void device_free(Backend *base) {
     CudaBackend *b = cuda_backend(base);
     (void)cudaDeviceSynchronize();
     b->lt = lt_free(b->lt);
-    ring_done(&b->ring);
     pins_done(&b->pins);
+    (void)pthread_mutex_destroy(&b->lock);
     free(CONTAINER_OF(b, Device, cuda));
 }
 
@@ -38,7 +38,7 @@ static int place_find(CudaBackend *b, Err *err) {
 
 /* Makes the device's context; everything before it works without a device. */
 static int device_find(CudaBackend *b, int want, Err *err) {
-    int n = 0, major = 0, minor = 0;
+    int n = 0, major = 0, minor = 0, read_only = 0;
     cudaError_t e = cudaGetDeviceCount(&n);
     if (e != cudaSuccess)
         return cuda_error(e, "no CUDA device", err);
@@ -51,7 +51,9 @@ static int device_find(CudaBackend *b, int want, Err *err) {
             (e = cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, want)) !=
                     cudaSuccess ||
             (e = cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, want)) !=
-                    cudaSuccess)
+                    cudaSuccess ||
+            (e = cudaDeviceGetAttribute(
+                     &read_only, cudaDevAttrHostRegisterReadOnlySupported, want)) != cudaSuccess)
         return cuda_error(e, "cannot use the CUDA device", err);
     if (major < 8)
         return err_set(err, -ENODEV,
@@ -60,6 +62,7 @@ static int device_find(CudaBackend *b, int want, Err *err) {
     int r = driver_find(&b->driver, err);
     if (r < 0)
         return r;
+    b->read_only_pins = read_only != 0;
     b->hopper = major == 9 && minor == 0 && b->driver.encode && !b->portable;
     return place_find(b, err);
 }
@@ -110,6 +113,7 @@ static int module_open(const BackendOptions *options, Backend **ret, Err *err) {
             .event_free = cuda_event_free,
             .record = cuda_record,
             .wait = cuda_wait};
+    (void)pthread_mutex_init(&b->lock, NULL);
     cuda_ops_fill(&d->ops);
     b->base.ops = &d->ops;
     if (!b->exact)

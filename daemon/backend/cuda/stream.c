@@ -7,6 +7,7 @@ int cuda_stream_new(Backend *b, Stream **ret, Err *err) {
     _cleanup_free_ CudaStream *s = calloc(1, sizeof(*s));
     if (!s)
         return err_set(err, -ENOMEM, "no memory for a stream");
+    (void)cudaSetDevice(cuda_backend(b)->device); /* of this thread; fails as the next call does */
     cudaError_t e = cudaStreamCreateWithFlags(&s->stream, cudaStreamNonBlocking);
     if (e != cudaSuccess)
         return cuda_error(e, "cudaStreamCreate", err);
@@ -19,7 +20,7 @@ void cuda_stream_free(Stream *base) {
     CudaStream *s = cuda_stream(base);
     (void)cudaStreamSynchronize(s->stream);
     (void)cudaStreamDestroy(s->stream);
-    (void)cudaGetLastError();
+    ring_done(&s->ring);
     memory_free(s->scratch);
     free(s);
 }

@@ -37,7 +37,7 @@ static cudaError_t ring_take(Ring *r, unsigned *ret) {
 }
 
 static cudaError_t ring_upload(Stream *s, char *to, const char *from, size_t n) {
-    Ring *r = &cuda_backend(s->backend)->ring;
+    Ring *r = &cuda_stream(s)->ring;
     unsigned slot;
     cudaError_t e = ring_take(r, &slot);
     if (e != cudaSuccess)
@@ -50,12 +50,11 @@ static cudaError_t ring_upload(Stream *s, char *to, const char *from, size_t n) 
 
 /* Host bytes that stay as they are until the stream has passed. */
 static bool upload_stable(Stream *s, char *to, const char *from, size_t n, const char *op) {
-    const Pins *pins = &cuda_backend(s->backend)->pins;
     while (n > 0) {
-        bool pinned;
-        size_t run = pins_run(pins, from, n, &pinned);
+        bool locked;
+        size_t run = pins_run(cuda_backend(s->backend), from, n, &locked);
         cudaError_t e;
-        if (pinned) {
+        if (locked) {
             e = cudaMemcpyAsync(to, from, run, cudaMemcpyHostToDevice, cuda_stream(s)->stream);
         } else {
             run = MIN(run, SLOT_BYTES);
@@ -82,7 +81,7 @@ void cuda_upload(Stream *s, View y, View x) {
 
 /* One slot fills while the one before is emptied; all bytes are at the host on return. */
 void cuda_download(Stream *s, View y, View x) {
-    Ring *r = &cuda_backend(s->backend)->ring;
+    Ring *r = &cuda_stream(s)->ring;
     cudaStream_t stream = cuda_stream(s)->stream;
     size_t bytes = view_bytes(x), ready = 0;
     unsigned slot[2] = {0, 0};
@@ -111,7 +110,7 @@ void cuda_download(Stream *s, View y, View x) {
 
 /* As many rows as fit a slot: gathered there in the table's dtype, converted on the device. */
 void cuda_gather_rows(Stream *s, View y, View table, const int32_t *ids) {
-    Ring *r = &cuda_backend(s->backend)->ring;
+    Ring *r = &cuda_stream(s)->ring;
     cudaStream_t stream = cuda_stream(s)->stream;
     size_t row = (size_t)table.dim[1] * dtype_bytes(table.dtype);
     void *scratch = cuda_scratch(s);

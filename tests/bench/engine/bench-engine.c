@@ -2,7 +2,9 @@
  *
  *   bench-engine --model DIR [--backend cpu|MODULE.so] [--exact-f32] [--threads N] [--size WxH]
  * [--frames N]
- *                [--repeat N] [--stages load,t5,dit,vae,encode]
+ *                [--repeat N] [--stages t5,dit,vae,encode] [--pin]
+ *
+ * --pin has the backend lock the checkpoint's bytes in memory before they are loaded.
  *
  * One JSON object a line. FLOP are counted as two a multiply-add of the formulas' products and
  * convolutions, in the form in which the model defines them: what a backend saves by algebra counts
@@ -225,6 +227,18 @@ static void time_stage(Bench *b, size_t which) {
     (void)fflush(stdout);
 }
 
+/* Says so when the memory cannot be locked: the load is another one then. */
+static void pin(Bench *b, const Checkpoint *c) {
+    for (size_t i = 0; i < checkpoint_n_ranges(c); i++) {
+        const void *data;
+        size_t bytes;
+        Err err = {0};
+        checkpoint_range(c, i, &data, &bytes);
+        if (backend_pin(b->backend, data, bytes, &err) < 0)
+            (void)fprintf(stderr, "not pinned: %s\n", err_text(&err));
+    }
+}
+
 static void load(Bench *b, const Checkpoint *c) {
     Stream *s;
     Err err = {0};
@@ -252,16 +266,18 @@ static int64_t number(const char *text, int64_t min, int64_t max) {
 
 static const char usage[] =
         "bench-engine --model DIR [--backend cpu|MODULE.so] [--exact-f32] [--threads N]\n"
-        "             [--size WxH] [--frames N] [--repeat N] [--stages t5,dit,vae,encode]\n";
+        "             [--size WxH] [--frames N] [--repeat N] [--stages t5,dit,vae,encode] "
+        "[--pin]\n";
 
 int main(int argc, char **argv) {
-    enum { MODEL = 1, BACKEND, EXACT, THREADS, SIZE, FRAMES, REPEAT, STAGES };
+    enum { MODEL = 1, BACKEND, EXACT, THREADS, SIZE, FRAMES, REPEAT, STAGES, PIN };
     static const struct option options[] = {{"model", required_argument, NULL, MODEL},
             {"backend", required_argument, NULL, BACKEND}, {"exact-f32", no_argument, NULL, EXACT},
             {"threads", required_argument, NULL, THREADS}, {"size", required_argument, NULL, SIZE},
             {"frames", required_argument, NULL, FRAMES},
             {"repeat", required_argument, NULL, REPEAT},
-            {"stages", required_argument, NULL, STAGES}, {0}};
+            {"stages", required_argument, NULL, STAGES}, {"pin", no_argument, NULL, PIN}, {0}};
+    bool pinned = false;
     const char *model = NULL, *backend = "cpu", *which = "t5,dit,vae,encode";
     Bench b = {.width = 1280, .height = 704, .frames = 121, .repeat = 5};
     BackendOptions backend_options = {0};
@@ -292,6 +308,9 @@ int main(int argc, char **argv) {
         case STAGES:
             which = optarg;
             break;
+        case PIN:
+            pinned = true;
+            break;
         default:
             (void)fputs(usage, stderr);
             return 2;
@@ -317,6 +336,8 @@ int main(int argc, char **argv) {
     b.t = vae_latent_frames(vae, b.frames);
     b.h = b.height / vae->stride_s;
     b.w = b.width / vae->stride_s;
+    if (pinned)
+        pin(&b, checkpoint);
     load(&b, checkpoint);
     for (size_t i = 0; i < ARRAY_LEN(stages); i++)
         if (strstr(which, stages[i].name))
