@@ -3,6 +3,7 @@
 
 #include "base/cleanup.h"
 #include "base/io.h"
+#include "base/json.h"
 #include "base/str.h"
 #include "config/config.h"
 #include "ctl/client.h"
@@ -10,8 +11,10 @@
 #include "ctl/generate.h"
 #include "ctl/jobs.h"
 #include "ctl/signals.h"
+#include "ctl/start-report.h"
 #include "ctl/status.h"
 #include "ctl/terminal.h"
+#include "ctl/units.h"
 
 #include <fcntl.h>
 #include <langinfo.h>
@@ -80,6 +83,13 @@ static int run_status(Context *x, const void *options, Err *err) {
     return r;
 }
 
+static int run_start_report(Context *x, const void *options, Err *err) {
+    _cleanup_json_ json_t *units = x->global->url ? json_object() : units_states();
+    if (!units)
+        return err_set(err, -ENOMEM, "no memory for the report");
+    return start_report_run(x->client, units, options, x->columns, stdout, err);
+}
+
 static int run_list(Context *x, const void *options, Err *err) {
     return jobs_list(x->client, options, x->columns, stdout, err);
 }
@@ -115,6 +125,7 @@ static int run_hugepages(Context *x, const void *options, Err *err) {
 static const Command commands[] = {
         {&generate_table, run_generate, .needs_client = true},
         {&status_table, run_status, .needs_client = true, .needs_config = true},
+        {&start_report_table, run_start_report, .needs_client = true},
         {&jobs_list_table, run_list, .needs_client = true},
         {&jobs_get_table, run_get, .needs_client = true},
         {&jobs_cancel_table, run_cancel, .needs_client = true},
@@ -128,6 +139,7 @@ static const Command commands[] = {
 typedef union AnyOptions {
     GenerateOptions generate;
     StatusOptions status;
+    StartReportOptions start_report;
     JobsListOptions list;
     JobsGetOptions get;
     ModelAddOptions add;

@@ -3,6 +3,7 @@
  * What an operator must mend (configuration, model, GPU) never ends it with a failure: it answers
  * 503 with the reason and leaves when idle, or systemd's start limit would take the sockets down.
  */
+#include "preheatd-report.h"
 #include "preheatd-startup.h"
 
 #include "base/buf.h"
@@ -54,11 +55,12 @@ typedef struct Daemon {
     HttpServer *http;
     Startup *startup;
     StartupState state;
-    uint64_t doors_usec; /* when they open at the latest */
-    char refusal[500];   /* why nothing can be accepted; empty: it can */
+    uint64_t before_usec; /* from the process's beginning to that of its start */
+    uint64_t doors_usec;  /* when they open at the latest */
+    char refusal[500];    /* why nothing can be accepted; empty: it can */
     char *token;
     char *detail; /* JSON for /healthz, borrowed by the server until the next call */
-    bool told_ready, holding, stopping, quiesced;
+    bool told_ready, told_start, holding, stopping, quiesced;
     Pipeline *pipeline;
     bool worked; /* the worker has run a job before */
 } Daemon;
@@ -134,20 +136,6 @@ static void wake(void *context) {
     loop_wake(d->wake);
 }
 
-static void timeline_json(Daemon *d, json_t *detail) {
-    StepReport reports[GRAPH_MAX_STEPS];
-    size_t n = d->startup ? startup_timeline(d->startup, reports) : 0;
-    json_t *steps = json_array();
-    for (size_t i = 0; i < n; i++)
-        (void)json_array_append_new(steps,
-                json_pack("{s:s, s:s, s:i, s:f, s:f, s:i, s:s}", "name", reports[i].name, "outcome",
-                        step_outcome_name(reports[i].outcome), "tries", reports[i].tries, "start",
-                        (double)reports[i].start_usec / 1e6, "end",
-                        (double)reports[i].end_usec / 1e6, "last_need", reports[i].last_need,
-                        "error", reports[i].err.code ? err_text(&reports[i].err) : ""));
-    (void)json_object_set_new(detail, "start", steps); /* incomplete when memory is short */
-}
-
 static const char *detail_text(Daemon *d) {
     _cleanup_json_ json_t *detail = json_object();
     const char *tier = job_start_name(d->state.start);
@@ -156,7 +144,7 @@ static const char *detail_text(Daemon *d) {
     if (d->state.residency)
         (void)json_object_set_new(detail, "residency", json_string(d->state.residency));
     (void)json_object_set_new(detail, "weights", tier ? json_string(tier) : json_null());
-    timeline_json(d, detail);
+    report_json(d->startup, d->before_usec, detail);
     free(d->detail);
     d->detail = json_dumps(detail, JSON_COMPACT);
     return d->detail;
@@ -305,6 +293,10 @@ static void look_around(void *context, uint32_t events) {
             Err err = {0};
             (void)err_set(&err, -ENODEV, "%s", d->state.reason);
             refuse(d, "The model cannot be served", &err);
+        }
+        if (d->state.stage != STARTUP_RUNNING && !d->told_start) {
+            d->told_start = true;
+            report_log(d->startup, d->before_usec, &d->state);
         }
     }
     tell_state(d);
@@ -516,6 +508,7 @@ static int open_daemon(Daemon *d, Err *err) {
         return r;
     d->doors_usec = clock_deadline(PATIENCE_USEC);
     loop_timer_set(d->http_timer, PATIENCE_USEC);
+    d->before_usec = report_before_usec();
     r = startup_begin(d->config, d->listen.weights, wake, d, &d->startup, err);
     if (r == 0)
         r = job_queue_start(d->jobs, err);

@@ -4,6 +4,7 @@
 #include "base/str.h"
 #include "ctl/jobs.h"
 #include "ctl/terminal.h"
+#include "ctl/units.h"
 #include "ctl/video-json.h"
 
 static const Option options[] = {
@@ -30,14 +31,6 @@ static json_int_t whole_at(const json_t *object, const char *key) {
     return json_integer_value(json_object_get(object, key));
 }
 
-/* The next connection would start the daemon. */
-static bool sleeps(const json_t *units) {
-    const char *service = text_at(units, "preheatd.service");
-    bool listens = str_eq(text_at(units, "preheatd-api.socket"), "active") ||
-                   str_eq(text_at(units, "preheatd.socket"), "active");
-    return listens && (str_eq(service, "inactive") || str_eq(service, "failed"));
-}
-
 /* The sentence of a refusal is an answer, too: the daemon is there and says why it does not work.
  */
 static void ask(Client *c, json_t *all) {
@@ -55,7 +48,7 @@ static void ask(Client *c, json_t *all) {
 }
 
 int status_run(Client *c, json_t *local, const StatusOptions *o, int columns, FILE *out, Err *err) {
-    if (!o->wake && sleeps(json_object_get(local, "units")))
+    if (!o->wake && units_sleep(json_object_get(local, "units")))
         (void)json_object_set_new(local, "daemon",
                 json_pack("{ss ss}", "state", "asleep", "reason",
                         "systemd listens; the next request starts it"));

@@ -32,3 +32,15 @@ json_t *units_states(void) {
     }
     return states;
 }
+
+static const char *state_of(const json_t *states, const char *unit) {
+    const char *state = json_string_value(json_object_get(states, unit));
+    return state ? state : "";
+}
+
+bool units_sleep(const json_t *states) {
+    const char *service = state_of(states, "preheatd.service");
+    bool listens = str_eq(state_of(states, "preheatd-api.socket"), "active") ||
+                   str_eq(state_of(states, "preheatd.socket"), "active");
+    return listens && (str_eq(service, "inactive") || str_eq(service, "failed"));
+}

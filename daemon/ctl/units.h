@@ -3,9 +3,13 @@
 #define PREHEAT_CTL_UNITS_H
 
 #include <jansson.h>
+#include <stdbool.h>
 
 /* units_states - {"preheatd.service": "inactive", ...} for the units that are installed; an empty
  * object where there is no systemd to ask; NULL when out of memory. */
 json_t *units_states(void);
+
+/* units_sleep - systemd listens and the daemon is not there: the next connection starts it. */
+bool units_sleep(const json_t *states);
 
 #endif

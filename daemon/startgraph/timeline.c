@@ -2,8 +2,8 @@
 
 #include <string.h>
 
-static uint64_t last_end(const StepReport *reports, size_t n) {
-    uint64_t end = 1;
+uint64_t timeline_end_usec(const StepReport *reports, size_t n) {
+    uint64_t end = 0;
     for (size_t i = 0; i < n; i++)
         end = MAX(end, reports[i].end_usec);
     return end;
@@ -24,6 +24,26 @@ void timeline_critical_path(const StepReport *reports, size_t n, bool *ret_criti
         ret_critical[last] = true;
 }
 
+void timeline_path(const StepReport *reports, size_t n, Buf *out) {
+    bool critical[GRAPH_MAX_STEPS];
+    timeline_critical_path(reports, n, critical);
+    size_t empty = out->size;
+    for (uint64_t after = 0;;) {
+        const StepReport *next = NULL; /* steps of the path end one after the other */
+        for (size_t i = 0; i < n; i++)
+            if (critical[i] && reports[i].end_usec > after &&
+                    (!next || reports[i].end_usec < next->end_usec))
+                next = &reports[i];
+        if (!next)
+            break;
+        after = next->end_usec;
+        buf_printf(out, "%s%s %.3f s", out->size > empty ? ", " : "", next->name,
+                (double)(next->end_usec - next->start_usec) / 1e6);
+    }
+    if (out->size == empty)
+        buf_printf(out, "no step");
+}
+
 static void text_bar(const StepReport *r, uint64_t end, int width, bool critical, Buf *out) {
     int from = (int)(r->start_usec * (uint64_t)width / end);
     int to = MAX((int)(r->end_usec * (uint64_t)width / end), from + 1);
@@ -37,7 +57,7 @@ void timeline_text(const StepReport *reports, size_t n, int columns, Buf *out) {
         name_width = MAX(name_width, (int)strlen(reports[i].name));
     name_width = MIN(name_width, 24);
     int bar_width = MAX(columns, 60) - name_width - 24;
-    uint64_t end = last_end(reports, n);
+    uint64_t end = MAX(timeline_end_usec(reports, n), (uint64_t)1);
 
     bool critical[GRAPH_MAX_STEPS];
     timeline_critical_path(reports, n, critical);
@@ -70,7 +90,7 @@ static void svg_escaped(const char *text, Buf *out) {
 
 void timeline_svg(const StepReport *reports, size_t n, Buf *out) {
     enum { ROW = 22, LEFT = 180, BAR = 560, RIGHT = 180 };
-    uint64_t end = last_end(reports, n);
+    uint64_t end = MAX(timeline_end_usec(reports, n), (uint64_t)1);
     bool critical[GRAPH_MAX_STEPS];
     timeline_critical_path(reports, n, critical);
     buf_printf(out,

@@ -30,6 +30,11 @@ static void text_has_a_bar_a_step(void **state) {
     assert_non_null(strstr(
             out.data, "b    |                ################|   0.500 s fell back, 2 tries"));
     assert_non_null(strstr(out.data, "skipped\n1.000 s in all"));
+    assert_int_equal(timeline_end_usec(reports, 4), 1000000);
+    Buf path = {0};
+    timeline_path(reports, 4, &path);
+    assert_string_equal(path.data, "a 0.500 s, b 0.500 s");
+    buf_done(&path);
     buf_done(&out);
 }
 

@@ -1,0 +1,28 @@
+/* start-report - the daemon's last start as a timeline: what it waited for, and how long. */
+#ifndef PREHEAT_CTL_START_REPORT_H
+#define PREHEAT_CTL_START_REPORT_H
+
+#include "ctl/client.h"
+#include "ctl/options.h"
+
+typedef struct StartReportOptions {
+    const char *svg;
+    bool json, wake;
+} StartReportOptions;
+
+extern const OptionTable start_report_table;
+
+/* start_report_run - asks the daemon unless it sleeps.
+ *
+ *   units    units_states(), or an empty object
+ *   columns  0: 80
+ *
+ * Returns 0; -ESRCH when there is no start to report; the client's codes; negative errno of writing
+ * the picture. */
+int start_report_run(Client *c, const json_t *units, const StartReportOptions *o, int columns,
+        FILE *out, Err *err);
+
+/* start_report_print - of /healthz's "detail". Returns 0; -EPROTO; -ENOMEM. */
+int start_report_print(const json_t *detail, int columns, FILE *out, Err *err);
+
+#endif

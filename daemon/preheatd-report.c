@@ -1,0 +1,82 @@
+#include "preheatd-report.h"
+
+#include "base/cleanup.h"
+#include "base/io.h"
+#include "base/log.h"
+#include "base/str.h"
+#include "startgraph/timeline.h"
+
+#include <fcntl.h>
+#include <stdlib.h>
+#include <time.h>
+
+/* Columns of the timeline in the journal. */
+#define LOG_COLUMNS 90
+
+/* Field 22 of stat(5), the process's beginning in ticks since boot; what stands before it may hold
+ * blanks, but no closing bracket follows the name's. */
+static int64_t begin_ticks(const char *stat) {
+    const char *p = strrchr(stat, ')');
+    for (int field = 2; p && field < 22; field++) {
+        p = strchr(p, ' ');
+        p = p ? p + 1 : NULL;
+    }
+    return p ? strtoll(p, NULL, 10) : 0;
+}
+
+uint64_t report_before_usec(void) {
+    _cleanup_free_ char *stat = NULL;
+    size_t n;
+    struct timespec now;
+    if (io_read_file(AT_FDCWD, "/proc/self/stat", 4096, &stat, &n, NULL) < 0 ||
+            clock_gettime(CLOCK_BOOTTIME, &now) < 0)
+        return 0;
+    int64_t now_usec = (int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000;
+    int64_t since = now_usec - begin_ticks(stat) * 1000000 / sysconf(_SC_CLK_TCK);
+    return since > 0 && since < now_usec ? (uint64_t)since : 0;
+}
+
+void report_json(Startup *s, uint64_t before_usec, json_t *detail) {
+    StepReport reports[GRAPH_MAX_STEPS];
+    size_t n = s ? startup_timeline(s, reports) : 0;
+    json_t *steps = json_array();
+    for (size_t i = 0; i < n; i++)
+        (void)json_array_append_new(steps,
+                json_pack("{s:s, s:s, s:i, s:f, s:f, s:i, s:s}", "name", reports[i].name, "outcome",
+                        step_outcome_name(reports[i].outcome), "tries", reports[i].tries, "start",
+                        (double)reports[i].start_usec / 1e6, "end",
+                        (double)reports[i].end_usec / 1e6, "last_need", reports[i].last_need,
+                        "error", reports[i].err.code ? err_text(&reports[i].err) : ""));
+    (void)json_object_set_new(detail, "start", steps);
+    (void)json_object_set_new(detail, "seconds_before_start", json_real((double)before_usec / 1e6));
+}
+
+static void log_timeline(const StepReport *reports, size_t n) {
+    Buf text = {0};
+    timeline_text(reports, n, LOG_COLUMNS, &text);
+    if (!buf_failed(&text))
+        for (char *rest = NULL, *line = strtok_r(text.data, "\n", &rest); line;
+                line = strtok_r(NULL, "\n", &rest))
+            log_debug("%s", line);
+    buf_done(&text);
+}
+
+void report_log(Startup *s, uint64_t before_usec, const StartupState *state) {
+    StepReport reports[GRAPH_MAX_STEPS];
+    size_t n = startup_timeline(s, reports);
+    double seconds = (double)(before_usec + timeline_end_usec(reports, n)) / 1e6;
+    const char *tier = job_start_name(state->start);
+    Buf path = {0};
+    timeline_path(reports, n, &path);
+    _cleanup_free_ char *seconds_field = str_format("SECONDS=%.3f", seconds);
+    _cleanup_free_ char *start_field = str_format("START=%s", tier ? tier : "unknown");
+    if (!buf_failed(&path) && seconds_field && start_field) {
+        const char *const fields[] = {"PHASE=start", seconds_field, start_field, NULL};
+        log_line(LOG_INFO, fields,
+                "%s in %.3f s, %.3f s of it before the first step; waited for %s",
+                state->stage == STARTUP_READY ? "Started" : "Gave up the start", seconds,
+                (double)before_usec / 1e6, path.data);
+    }
+    buf_done(&path);
+    log_timeline(reports, n);
+}

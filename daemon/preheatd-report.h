@@ -1,0 +1,21 @@
+/* preheatd-report - what the daemon tells of its last start: in /healthz and in the journal. */
+#ifndef PREHEAT_PREHEATD_REPORT_H
+#define PREHEAT_PREHEATD_REPORT_H
+
+#include "preheatd-startup.h"
+
+#include <jansson.h>
+
+/* report_before_usec - from the process's beginning until now, to 10 ms; 0 where the kernel does
+ * not say. */
+uint64_t report_before_usec(void);
+
+/* report_json - adds "start", the steps as timeline_from_json() reads them, and
+ * "seconds_before_start" to the object; incomplete when memory is short. */
+void report_json(Startup *s, uint64_t before_usec, json_t *detail);
+
+/* report_log - one line with the critical path, and the timeline at debug. Once the start is over.
+ */
+void report_log(Startup *s, uint64_t before_usec, const StartupState *state);
+
+#endif

@@ -1,0 +1,70 @@
+#include "test.h"
+
+#include "base/json.h"
+#include "ctl/exit.h"
+#include "ctl/start-report.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* What is printed of the detail; the caller frees. */
+static char *printed(const char *detail, int wanted, Err *err) {
+    char *text = NULL;
+    size_t n = 0;
+    FILE *out = open_memstream(&text, &n);
+    _cleanup_json_ json_t *j = NULL;
+    assert_int_equal(json_parse(detail, strlen(detail), &j, NULL), 0);
+    assert_int_equal(start_report_print(j, 80, out, err), wanted);
+    assert_int_equal(fclose(out), 0);
+    return text;
+}
+
+#define STEP(name, start, end, need, error)                                                        \
+    "{\"name\":\"" name "\",\"outcome\":\"done\",\"tries\":1,\"start\":" start ",\"end\":" end     \
+    ",\"last_need\":" need ",\"error\":\"" error "\"}"
+
+static void a_start_is_shown_with_its_path_and_reasons(void **state) {
+    char *text = printed("{\"seconds_before_start\":0.02,\"start\":[" STEP("manifest", "0", "0.1",
+                                 "-1", "") "," STEP("backend", "0", "0.05", "-1",
+                                 "no \\u001bcard") "," STEP("load", "0.1", "0.4", "0", "") "]}",
+            0, NULL);
+    assert_non_null(strstr(text, "manifest |#"));
+    assert_non_null(strstr(text, "backend  |="));
+    assert_non_null(strstr(text, "0.400 s in all"));
+    assert_non_null(strstr(text, "waited for manifest 0.100 s, load 0.300 s\n"));
+    assert_non_null(strstr(text, "backend: no ?card\n"));
+    free(text);
+}
+
+static void no_start_is_said(void **state) {
+    Err err = {0};
+    free(printed("{\"start\":[]}", -ESRCH, &err));
+    assert_string_equal(err_text(&err), "the daemon has not begun to open a model");
+}
+
+static void odd_answers_are_refused(void **state) {
+    static const char *const odd[] = {
+            "{\"start\":[" STEP("a", "0", "1", "0", "") "]}",
+            "{\"start\":[" STEP("a", "0", "1", "1", "") "]}",
+            "{\"start\":[" STEP("a", "0", "1", "1", "") "," STEP("b", "0", "1", "0", "") "]}",
+            "{\"start\":[" STEP("a", "2", "1", "-1", "") "]}",
+            "{\"start\":[" STEP("a", "0", "1e9", "-1", "") "]}",
+            "{\"start\":[" STEP("a\\u001b", "0", "1", "-1", "") "]}",
+            "{\"start\":[1]}",
+            "{\"start\":[{\"name\":\"a\",\"outcome\":\"splendid\",\"tries\":1,\"start\":0,\"end\":"
+            "1,\"last_need\":-1}]}",
+            "{\"start\":[{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},"
+            "{},{},{},{},{},{},{},{},{}]}",
+    };
+    for (size_t i = 0; i < sizeof(odd) / sizeof(odd[0]); i++)
+        free(printed(odd[i], -EPROTO, NULL));
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+            cmocka_unit_test(a_start_is_shown_with_its_path_and_reasons),
+            cmocka_unit_test(no_start_is_said),
+            cmocka_unit_test(odd_answers_are_refused),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
