@@ -1,0 +1,17 @@
+#!/bin/bash
+# check-roff.sh DIRECTORY PAGE...: groff says nothing about the manual pages, and a .so leads to a page that is there.
+set -u
+command -v man >/dev/null || exit 77
+directory=$1
+shift
+bad=0
+for page in "$directory"/*.[1-8] "$@"; do
+    if read -r so target <"$page" && [ "$so" = .so ]; then
+        [ -f "$directory/${target##*/}" ] || { echo "$page: no $target"; bad=1; }
+        continue
+    fi
+    said=$(LC_ALL=C.UTF-8 MANROFFSEQ='' MANWIDTH=80 man --warnings -E UTF-8 -l -Tutf8 -Z "$page" 2>&1 >/dev/null)
+    [ -z "$said" ] || { echo "$said"; bad=1; }
+    grep -q '^\.SH NAME' "$page" || { echo "$page: has no section NAME"; bad=1; }
+done
+exit $bad
