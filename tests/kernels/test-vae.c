@@ -85,6 +85,7 @@ static void avg_down_check(Test *t) {
     avg_down_case(t, (const int64_t[]){2, 3, 5, 64}, 64, 1, 1, 0);
     avg_down_case(t, (const int64_t[]){1, 2, 3, 9}, 9, 1, 1, 0);
     avg_down_case(t, (const int64_t[]){2, 3, 1, 18}, 2, 1, 3, 0);
+    avg_down_case(t, (const int64_t[]){1, 2, 3, 4}, 3, 1, 2, 0); /* groups across channels */
 }
 
 static void dup_up_case(
@@ -117,6 +118,7 @@ static void dup_up_check(Test *t) {
     dup_up_case(t, (const int64_t[]){2, 3, 5, 18}, 9, 1, 2, 0);
     dup_up_case(t, (const int64_t[]){2, 3, 5, 9}, 9, 1, 1, 0);
     dup_up_case(t, (const int64_t[]){1, 2, 1, 8}, 1, 2, 2, 1);
+    dup_up_case(t, (const int64_t[]){1, 2, 3, 12}, 9, 1, 2, 0); /* repeats across channels */
 }
 
 /* Where element (t, Y, X) of channel k * p^2 + r * p + q comes from: column r before row q. */
