@@ -15,6 +15,10 @@
 /* The library of the headers' major version: its structs are passed by address. */
 static const char library_name[] = "libcublasLt.so." TEXT(CUBLAS_VER_MAJOR);
 
+/* A toolkit that the linker's cache does not know, as NVIDIA's own installer leaves it. */
+static const char toolkit_library[] =
+        PREHEAT_CUDA_ROOT "/lib64/libcublasLt.so." TEXT(CUBLAS_VER_MAJOR);
+
 /* One shape met before. Descriptors belong to the plan. */
 typedef struct Plan {
     int64_t m, n, k, y_stride, x_stride;
@@ -157,6 +161,8 @@ static Plan *plan_of(Lt *lt, const LtProduct *want) {
 static void *start(void *context) {
     Lt *lt = context;
     lt->library = dlopen(library_name, RTLD_NOW | RTLD_LOCAL);
+    if (!lt->library)
+        lt->library = dlopen(toolkit_library, RTLD_NOW | RTLD_LOCAL);
     if (!lt->library)
         return NULL;
     for (size_t i = 0; i < ARRAY_LEN(functions); i++) {
