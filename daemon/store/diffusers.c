@@ -304,8 +304,8 @@ static int read_directory(Reader *r, Err *err) {
 }
 
 int diffusers_read(const char *dir, ManifestDraft *d, Err *err) {
-    _cleanup_free_ char *root = realpath(dir, NULL);
-    if (!root)
+    char root[PATH_MAX];
+    if (!realpath(dir, root))
         return err_set(err, -errno, "cannot find the model '%s': %s", dir, strerror(errno));
     if (!str_is_utf8(root, strlen(root)))
         return err_set(err, -EINVAL, "the path of the model '%s' is not UTF-8", dir);

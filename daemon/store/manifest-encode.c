@@ -249,9 +249,8 @@ int manifest_encode(const ManifestTables *t, Buf *ret, Err *err) {
     encode_files(t, &out, &texts);
     encode_tensors(t, &out, &texts);
     encode_rest(t, &out, &texts, &small_data);
-    while (texts.size %
-            8) /* what follows the texts need not be aligned; a round total reads well */
-        buf_append(&texts, "", 1);
+    /* What follows the texts need not be aligned; a round total reads well in dumps. */
+    buf_append(&texts, "\0\0\0\0\0\0\0", (8 - texts.size % 8) % 8);
     h.text_bytes = texts.size;
     h.small_bytes = small_data.size;
     if (texts.size)

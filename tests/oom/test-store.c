@@ -1,0 +1,79 @@
+/* The rooms store and warmup: a model read, built, saved and loaded; a segment made, filled, read.
+ */
+#include "oom.h"
+
+#include "../unit/store/model.h"
+#include "base/cleanup.h"
+#include "store/checkpoint.h"
+#include "store/segment.h"
+#include "store/weights.h"
+#include "warmup/fill.h"
+
+#include <jansson.h>
+
+DEFINE_CLEANUP(Manifest, manifest_free)
+DEFINE_CLEANUP(Checkpoint, checkpoint_free)
+DEFINE_CLEANUP(Segment, segment_close)
+
+static const char segment[] = "/dev/shm/preheat-test-oom";
+
+static char saved[128];
+
+static int scan(void *context, Err *err) {
+    const Model *model = context;
+    _cleanup_(manifest_freep) Manifest *m = NULL;
+    return manifest_scan(model->dir, 0, &m, err);
+}
+
+static int build(void *context, Err *err) {
+    const Model *model = context;
+    ManifestOptions o = {.n_threads = 2};
+    _cleanup_(manifest_freep) Manifest *m = NULL;
+    int r = manifest_build(model->dir, &o, &m, err);
+    return r < 0 ? r : manifest_save(m, saved, err);
+}
+
+static int load(void *context, Err *err) {
+    ManifestOptions o = {.n_threads = 1};
+    _cleanup_(manifest_freep) Manifest *m = NULL;
+    _cleanup_(checkpoint_freep) Checkpoint *c = NULL;
+    int r = manifest_load(saved, &m, err);
+    if (r == 0)
+        r = manifest_verify(m, &o, err);
+    if (r == 0)
+        r = manifest_check_headers(m, err);
+    return r < 0 ? r : checkpoint_open_files(m, &c, err);
+}
+
+static int fill(void *context, Err *err) {
+    const Manifest *m = context;
+    _cleanup_(segment_closep) Segment *s = NULL;
+    _cleanup_(checkpoint_freep) Checkpoint *c = NULL;
+    FillReport report;
+    FillOptions o = {
+            .kind = READER_THREADS, .queue_depth = 1, .n_threads = 1, .timeout_usec = UINT64_MAX};
+    (void)unlink(segment);
+    int r = segment_create(segment, m, &s, err);
+    if (r == 0)
+        r = fill_segment(m, s, &o, &report, err);
+    if (r < 0)
+        return r;
+    _cleanup_close_ int fd = weights_open(-1, segment, err);
+    return fd < 0 ? fd : checkpoint_open_segment(m, fd, &c, err);
+}
+
+int main(void) {
+    Model model;
+    model_make_whole(&model, 2);
+    (void)snprintf(saved, sizeof(saved), "%s/x.manifest", model.dir);
+    json_set_alloc_funcs(oom_malloc, free);
+    oom_count_up("manifest_scan", scan, &model, 10);
+    oom_count_up("manifest_build, manifest_save", build, &model, 20);
+    oom_count_up("manifest_load, manifest_verify, checkpoint_open_files", load, NULL, 5);
+    _cleanup_(manifest_freep) Manifest *m = NULL;
+    assert(manifest_load(saved, &m, NULL) == 0);
+    oom_count_up("segment_create, fill_segment, checkpoint_open_segment", fill, m, 10);
+    (void)unlink(segment);
+    model_done(&model);
+    return 0;
+}
