@@ -22,8 +22,9 @@ typedef struct CpuBackend {
     Backend base;
     const Kernels *kernels;
     Pool *pool;
-    uint64_t memory_limit, memory_used; /* bytes; limit 0: none */
-    Scratch *scratch;                   /* [pool_size], private to the thread while a loop runs */
+    uint64_t memory_limit;        /* bytes; 0: none */
+    _Atomic uint64_t memory_used; /* relaxed: a sum, nothing is published by it */
+    Scratch *scratch;             /* [pool_size], private to the thread while a loop runs */
 } CpuBackend;
 
 static inline CpuBackend *cpu_of(const Stream *s) {
