@@ -224,6 +224,13 @@ static bool is_loaded(WeightGroup *g) {
     return loaded;
 }
 
+void weights_visit_copied(
+        const WeightGroup *g, Backend *b, void (*see)(void *context, View host), void *context) {
+    for (size_t i = 0; i < g->n_bindings; i++)
+        if (weight_bytes(b, g->bindings[i].kind, g->bindings[i].host) > 0)
+            see(context, g->bindings[i].host);
+}
+
 void weights_import_group(WeightGroup *g, Stream *s, char *storage) {
     for (size_t i = 0; i < g->n_bindings; i++) {
         Binding *b = &g->bindings[i];

@@ -95,6 +95,11 @@ uint64_t weights_stream_bytes(const Weights *w, Backend *b, size_t first, size_t
 /* weights_group_bytes - device memory that loading the group takes. */
 uint64_t weights_group_bytes(const WeightGroup *g, Backend *b);
 
+/* weights_visit_copied - calls see with the host bytes of each tensor of the group that loading
+ * copies to device memory, in order. */
+void weights_visit_copied(
+        const WeightGroup *g, Backend *b, void (*see)(void *context, View host), void *context);
+
 /* weights_drop_group - gives its device memory back; no stream may still be using it. */
 void weights_drop_group(WeightGroup *g);
 

@@ -1,8 +1,8 @@
 #include "pipeline/pipeline.h"
 
 #include "base/cleanup.h"
-#include "base/clock.h"
 #include "base/json.h"
+#include "base/size.h"
 #include "pipeline/run-impl.h"
 
 #include <errno.h>
@@ -21,6 +21,8 @@ struct Pipeline {
     Residency residency;
     uint64_t budget; /* device memory for weights and workspaces */
     bool concurrent; /* a run may begin while the load goes on */
+
+    Pinner *pinner; /* the loading thread's, then the worker's; NULL: nothing to lock */
 
     /* The worker's. */
     Stream *stream; /* kept from run to run while its workspace is large enough */
@@ -138,7 +140,19 @@ static int new_models(Pipeline *p, Checkpoint *c, Err *err) {
         r = new_tokenizer(p, c, err);
     if (r == 0)
         r = read_defaults(p, c, err);
+    if (r == 0)
+        r = pinner_new(p->backend, c, &p->pinner, err);
     return r;
+}
+
+/* Beside weights and workspaces a device keeps scratch for each stream, and rounds each piece up.
+ */
+static uint64_t device_budget(Backend *b) {
+    enum { SLACK_MIB = 384 };
+    uint64_t bytes = backend_memory_free(b), slack = SLACK_MIB * MIB;
+    if (backend_info(b)->memory_total == 0)
+        return bytes;
+    return bytes > slack ? bytes - slack : 0;
 }
 
 int pipeline_new(Backend *b, Checkpoint *c, const Request *reserve, Pipeline **ret, Err *err) {
@@ -154,7 +168,7 @@ int pipeline_new(Backend *b, Checkpoint *c, const Request *reserve, Pipeline **r
     Request own;
     request_init(&own, &p->defaults);
     own.prompt = (char[]){""};
-    p->budget = backend_memory_free(b);
+    p->budget = device_budget(b);
     r = choose_residency(p, reserve ? reserve : &own, err);
     if (r < 0)
         return r;
@@ -175,6 +189,7 @@ Pipeline *pipeline_free(Pipeline *p) {
     tokenizer_free(p->tokenizer);
     model_free(p->model);
     model_free(p->planner);
+    pinner_free(p->pinner);
     (void)pthread_cond_destroy(&p->loaded);
     (void)pthread_mutex_destroy(&p->lock);
     free(p);
@@ -184,7 +199,9 @@ Pipeline *pipeline_free(Pipeline *p) {
 static int load(Pipeline *p, const PipelineLoad *how, Err *err) {
     _cleanup_(stream_freep) Stream *s = NULL;
     int r = stream_new(p->backend, 0, &s, err);
-    return r < 0 ? r : residency_load(p->model, s, p->residency, how, err);
+    ResidencyLoad pinned = *how;
+    pinned.pinner = p->pinner;
+    return r < 0 ? r : residency_load(p->model, s, p->residency, &pinned, err);
 }
 
 int pipeline_load(Pipeline *p, const PipelineLoad *how, Err *err) {

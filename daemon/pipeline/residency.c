@@ -44,7 +44,13 @@ typedef struct Loading {
     size_t n_loaded, n_groups;
 } Loading;
 
+static void cover(void *context, View host) {
+    pinner_cover(context, host.data, view_bytes(host));
+}
+
 static int load_group(Loading *l, WeightGroup *g, Err *err) {
+    if (l->how->pinner)
+        weights_visit_copied(g, stream_backend(l->s), cover, l->how->pinner);
     int r = weights_load_group(g, l->s, l->how->timeout_usec, err);
     if (r < 0 || !l->how->on_group)
         return r;
@@ -58,6 +64,8 @@ static int load_layers(Loading *l, Weights *w, bool streamed, Err *err) {
     for (size_t i = 0; i < n && r == 0; i++)
         if (!streamed || i == 0 || i == n - 1)
             r = load_group(l, weights_group_at(w, i), err);
+    for (size_t i = 1; i < n - 1 && streamed && l->how->pinner; i++)
+        weights_visit_copied(weights_group_at(w, i), stream_backend(l->s), cover, l->how->pinner);
     if (r == 0 && streamed && !weights_streams(w))
         r = weights_stream(w, stream_backend(l->s), 1, n_layers(w), l->how->timeout_usec, err);
     return r;

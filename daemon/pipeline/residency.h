@@ -5,6 +5,7 @@
 #define PREHEAT_PIPELINE_RESIDENCY_H
 
 #include "model/model.h"
+#include "pipeline/pinner.h"
 
 typedef enum Residency {
     RESIDENCY_ALL,
@@ -32,6 +33,7 @@ uint64_t residency_peak(const Model *m, Backend *b, Residency r, const Workspace
 typedef int ResidencyLoaded(void *context, size_t n_loaded, size_t n_groups);
 typedef struct ResidencyLoad {
     uint64_t timeout_usec; /* for the bytes of one group */
+    Pinner *pinner;        /* covers what is copied, before it is; NULL: nothing is page-locked */
     ResidencyLoaded *on_group;
     void *context;
 } ResidencyLoad;
