@@ -48,6 +48,8 @@ def randomize(module, generator):
             p.normal_(1, 0.1, generator=generator)
         elif p.ndim < 2:
             p.normal_(0, 0.05, generator=generator)
+        elif name.endswith("SelfAttention.q.weight"): # umT5 does not scale its scores: its weights do
+            p.normal_(0, (p[0].numel() * 64) ** -0.5, generator=generator)
         elif "shared" in name or "relative_attention_bias" in name:
             p.normal_(0, 1, generator=generator)
         else:
