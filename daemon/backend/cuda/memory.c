@@ -6,6 +6,11 @@
 
 #define PIN_BYTES ((size_t)256 << 20)
 
+/* What is taken beside what callers ask for: the scratch of a stream that computes, one that loads
+ * and one that copies ahead (144 MiB), up to 2 MiB of rounding for each of a model's some sixty
+ * blocks of weights, and the code that cuBLASLt brings to the card. */
+#define RESERVE_BYTES ((uint64_t)320 << 20)
+
 uint64_t cuda_memory_free_bytes(Backend *base) {
     CudaBackend *b = cuda_backend(base);
     size_t free_bytes, total;
@@ -14,12 +19,13 @@ uint64_t cuda_memory_free_bytes(Backend *base) {
         (void)cudaGetLastError();
         return 0;
     }
-    if (b->limit == 0)
-        return free_bytes;
-    (void)pthread_mutex_lock(&b->lock);
-    uint64_t left = b->limit > b->used ? b->limit - b->used : 0;
-    (void)pthread_mutex_unlock(&b->lock);
-    return MIN((uint64_t)free_bytes, left);
+    uint64_t left = free_bytes;
+    if (b->limit > 0) {
+        (void)pthread_mutex_lock(&b->lock);
+        left = MIN(left, b->limit > b->used ? b->limit - b->used : 0);
+        (void)pthread_mutex_unlock(&b->lock);
+    }
+    return left > RESERVE_BYTES ? left - RESERVE_BYTES : 0;
 }
 
 /* Undoes what memory_map() did up to the failing step. */
