@@ -6,7 +6,8 @@
  *   preheat-warmup --print-hugepages  what the model needs and the machine has
  *   preheat-warmup --verify           compare the files with the manifest
  *
- * Exit status: 0; 1 when it failed; 2 for a wrong command line; 78 for a bad configuration. */
+ * Exit status: 0; 1 when it failed; by SIGTERM when told to stop; 2 for a wrong command line; 78
+ * for a bad configuration. */
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/log.h"
@@ -54,6 +55,12 @@ static void catch_signals(void) {
     struct sigaction a = {.sa_handler = on_stop};
     (void)sigaction(SIGTERM, &a, NULL); /* cannot fail for these */
     (void)sigaction(SIGINT, &a, NULL);
+}
+
+/* Told to stop, what is ready stays: systemd counts death by SIGTERM as a clean end. */
+static void die_of_signal(void) {
+    (void)signal(SIGTERM, SIG_DFL);
+    (void)raise(SIGTERM);
 }
 
 static void show(
@@ -180,6 +187,14 @@ static void tell_filled(const Warmup *w, const Manifest *m, const FillReport *f)
             f->n_retries);
 }
 
+/* The configuration names one model: what an earlier one named must not keep its memory. A segment
+ * that the command line names is somebody's experiment beside it. */
+static void drop_other_models(const Warmup *w) {
+    size_t n = w->o->segment ? 0 : place_evict_others(w->segment);
+    if (n)
+        log_info("removed the segments of %zu models that are no longer configured", n);
+}
+
 static int run_fill(const Warmup *w, Err *err) {
     _cleanup_(manifest_freep) Manifest *m = NULL;
     _cleanup_(segment_closep) Segment *s = NULL;
@@ -188,6 +203,7 @@ static int run_fill(const Warmup *w, Err *err) {
     int r = open_manifest(w, &m, err);
     if (r < 0)
         return r;
+    drop_other_models(w);
     notify_status("getting %ju MiB of memory", (uintmax_t)(manifest_segment_bytes(m) / MIB));
     r = place_open(m, w->segment, w->config->warmup.free_memory_floor, &s, &place, err);
     if (r < 0)
@@ -374,6 +390,10 @@ int main(int argc, char **argv) {
             .kept = kept};
     catch_signals();
     int r = kept ? run(&w, &err) : err_set(&err, -ENOMEM, "no memory for a path");
+    if (r == -ECANCELED) {
+        log_notice("%s", err_text(&err));
+        die_of_signal();
+    }
     if (r < 0) {
         log_error("%s", err_text(&err));
         notify_status("%s", err_text(&err));

@@ -8,6 +8,8 @@
 #include "warmup/hugepages.h"
 #include "warmup/numa.h"
 
+#include <dirent.h>
+#include <fcntl.h>
 #include <libgen.h>
 #include <linux/magic.h>
 #include <sys/stat.h>
@@ -125,4 +127,36 @@ int place_evict(const char *path, Err *err) {
             return r;
     }
     return 0;
+}
+
+static bool is_other_segment(int dir, const char *entry, const char *own) {
+    if (entry[0] == '.' || str_eq(entry, own))
+        return false;
+    _cleanup_close_ int fd = openat(dir, entry, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+    return fd >= 0 && segment_check(fd, NULL) == 0;
+}
+
+static size_t evict_others_in(const char *dir, const char *own) {
+    DIR *d = opendir(dir);
+    const struct dirent *e;
+    size_t n = 0;
+    while (d && (e = readdir(d))) {
+        _cleanup_free_ char *path = str_format("%s/%s", dir, e->d_name);
+        if (path && is_other_segment(dirfd(d), e->d_name, own))
+            n += segment_evict(path, NULL) == 0;
+    }
+    if (d)
+        (void)closedir(d);
+    return n;
+}
+
+size_t place_evict_others(const char *path) {
+    enum { N_OWN_PLACES = 2 }; /* the third, /dev/shm, belongs to everybody */
+    size_t n = 0;
+    for (int i = 0; i < N_OWN_PLACES; i++) {
+        _cleanup_free_ char *place = weights_place(path, i), *copy = place ? strdup(place) : NULL;
+        if (copy)
+            n += evict_others_in(dirname(copy), strrchr(place, '/') + 1);
+    }
+    return n;
 }

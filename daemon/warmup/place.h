@@ -31,4 +31,8 @@ int place_open(const Manifest *m, const char *path, uint64_t floor_bytes, Segmen
 /* place_evict - removes the segment from all places. Returns 0 or -EBUSY, negative errno. */
 int place_evict(const char *path, Err *err);
 
+/* place_evict_others - removes the segments of other names beside this one, except those being
+ * filled; /dev/shm is left alone. The directories must be preheat's. Returns how many. */
+size_t place_evict_others(const char *path);
+
 #endif

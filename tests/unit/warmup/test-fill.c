@@ -361,6 +361,34 @@ static void places_are_tried_in_turn(void **state) {
     assert_int_equal(access(report.path, F_OK), -1);
 }
 
+/* Segments only, and not one that somebody fills. */
+static void other_models_are_dropped(void **state) {
+    char dir[] = "/dev/shm/preheat-test-XXXXXX", own[64], other[64], busy[64], file[64];
+    assert_non_null(mkdtemp(dir));
+    (void)snprintf(own, sizeof(own), "%s/own", dir);
+    (void)snprintf(other, sizeof(other), "%s/other", dir);
+    (void)snprintf(busy, sizeof(busy), "%s/busy", dir);
+    (void)snprintf(file, sizeof(file), "%s/file", dir);
+    Segment *s, *b;
+    (void)options_for(READER_AUTO);
+    assert_int_equal(segment_create(own, manifest, &s, NULL), 0);
+    segment_close(s);
+    assert_int_equal(segment_create(other, manifest, &s, NULL), 0);
+    segment_close(s);
+    assert_int_equal(segment_create(busy, manifest, &b, NULL), 0);
+    close(open(file, O_CREAT | O_RDWR, 0644));
+    assert_int_equal(place_evict_others(own), 1);
+    assert_int_equal(access(own, F_OK), 0);
+    assert_int_equal(access(other, F_OK), -1);
+    assert_int_equal(access(busy, F_OK), 0);
+    assert_int_equal(access(file, F_OK), 0);
+    segment_close(b);
+    (void)unlink(own);
+    (void)unlink(busy);
+    (void)unlink(file);
+    assert_int_equal(rmdir(dir), 0);
+}
+
 static void counters_are_raised_never_lowered(void **state) {
     static const char *const names[] = {"nr_hugepages", "free_hugepages", "resv_hugepages",
             "surplus_hugepages", "nr_overcommit_hugepages"};
@@ -406,6 +434,7 @@ int main(void) {
             cmocka_unit_test(scanned_manifest_is_refused),
             cmocka_unit_test(full_memory_is_told),
             cmocka_unit_test(places_are_tried_in_turn),
+            cmocka_unit_test(other_models_are_dropped),
             cmocka_unit_test(counters_are_raised_never_lowered),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
