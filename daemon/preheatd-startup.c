@@ -161,21 +161,9 @@ static int group_loaded(void *context, size_t n_loaded, size_t n_groups) {
     return 0;
 }
 
-/* Copies from locked memory run at the bus's speed. Refused, they pass through a small ring, more
- * slowly: nothing to tell. Files are not locked: their pages are the page cache's. */
-static void pin_segment(const Startup *p) {
-    for (size_t i = 0; p->segment_fd >= 0 && i < checkpoint_n_ranges(p->checkpoint); i++) {
-        const void *data;
-        size_t bytes;
-        checkpoint_range(p->checkpoint, i, &data, &bytes);
-        (void)backend_pin(p->backend, data, bytes, NULL);
-    }
-}
-
 static int step_load(void *context, const StepCall *call, Err *err) {
     Startup *p = context;
     Loading loading = {.startup = p, .call = call};
-    pin_segment(p);
     const PipelineLoad how = {
             .timeout_usec = p->config->warmup.timeout_usec,
             .on_group = group_loaded,

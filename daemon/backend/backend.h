@@ -47,8 +47,7 @@ int backend_open(const BackendModule *m, const BackendOptions *options, Backend 
 Backend *backend_free(Backend *b);
 const BackendInfo *backend_info(const Backend *b);
 
-/* backend_memory_free - bytes that memory_new() could get at this moment, under the limit and less
- * what the backend will yet take for itself. */
+/* backend_memory_free - bytes that memory_new() could get at this moment, under the limit. */
 uint64_t backend_memory_free(Backend *b);
 
 /* memory_new - device memory for weights, outside any stream's workspace; not zeroed. */

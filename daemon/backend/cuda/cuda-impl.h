@@ -14,14 +14,11 @@
 
 typedef struct Lt Lt; /* lt.h */
 
-/* Host bytes that backend_pin() was given, in pieces below the size at which the driver makes its
- * page list under a global lock (512 MiB). A piece is locked when it is first read: the copy of one
- * overlaps the locking of the next. A copy must not cross from one piece into the next. */
-typedef enum PinState { PIN_UNTRIED, PIN_LOCKED, PIN_REFUSED } PinState;
+/* Host bytes that the driver has page-locked, in pieces below the size at which it makes its page
+ * list under a global lock (512 MiB); a copy must not cross from one piece into the next. */
 typedef struct Pin {
     const char *data;
     size_t bytes;
-    PinState state;
 } Pin;
 typedef struct Pins {
     Pin *pin;

@@ -6,11 +6,6 @@
 
 #define PIN_BYTES ((size_t)256 << 20)
 
-/* What is taken beside what callers ask for: the scratch of a stream that computes, one that loads
- * and one that copies ahead (144 MiB), up to 2 MiB of rounding for each of a model's some sixty
- * blocks of weights, and the code that cuBLASLt brings to the card. */
-#define RESERVE_BYTES ((uint64_t)320 << 20)
-
 uint64_t cuda_memory_free_bytes(Backend *base) {
     CudaBackend *b = cuda_backend(base);
     size_t free_bytes, total;
@@ -25,7 +20,7 @@ uint64_t cuda_memory_free_bytes(Backend *base) {
         left = MIN(left, b->limit > b->used ? b->limit - b->used : 0);
         (void)pthread_mutex_unlock(&b->lock);
     }
-    return left > RESERVE_BYTES ? left - RESERVE_BYTES : 0;
+    return left;
 }
 
 /* Undoes what memory_map() did up to the failing step. */
@@ -135,11 +130,10 @@ static int pins_reserve(Pins *p, size_t more) {
 }
 
 /* Read-only mappings need the flag; where the device has it not, they cannot be locked. */
-static cudaError_t pin_lock(const CudaBackend *b, Pin *pin) {
+static cudaError_t pin_lock(const CudaBackend *b, const Pin *pin) {
     unsigned flags = cudaHostRegisterDefault | (b->read_only_pins ? cudaHostRegisterReadOnly : 0);
     cudaError_t e = cudaHostRegister((void *)pin->data, pin->bytes, flags);
     (void)cudaGetLastError(); /* sticky: the next launch check would find it */
-    pin->state = e == cudaSuccess ? PIN_LOCKED : PIN_REFUSED;
     return e;
 }
 
@@ -150,18 +144,23 @@ static int pin_errno(cudaError_t e) {
                                           : -ENOTSUP;
 }
 
-/* Under the lock. The first piece is locked at once, to tell whether such memory can be. */
+/* Under the lock. All pieces or none. */
 static int pins_add(CudaBackend *b, const char *data, size_t bytes, Err *err) {
     if (pins_reserve(&b->pins, bytes / PIN_BYTES + 1) < 0)
         return err_set(err, -ENOMEM, "no memory for the list of pinned pieces");
-    size_t first = b->pins.n;
-    for (size_t at = 0; at < bytes; at += PIN_BYTES)
-        b->pins.pin[b->pins.n++] = (Pin){data + at, MIN(PIN_BYTES, bytes - at), PIN_UNTRIED};
-    cudaError_t e = first < b->pins.n ? pin_lock(b, &b->pins.pin[first]) : cudaSuccess;
-    if (e == cudaSuccess)
-        return 0;
-    b->pins.n = first;
-    return err_set(err, pin_errno(e), "pinning %zu bytes: %s", bytes, cudaGetErrorString(e));
+    size_t before = b->pins.n;
+    for (size_t at = 0; at < bytes; at += PIN_BYTES) {
+        Pin pin = {data + at, MIN(PIN_BYTES, bytes - at)};
+        cudaError_t e = pin_lock(b, &pin);
+        if (e != cudaSuccess) {
+            while (b->pins.n > before)
+                (void)cudaHostUnregister((void *)b->pins.pin[--b->pins.n].data);
+            return err_set(err, pin_errno(e), "pinning %zu of %zu bytes: %s", at + pin.bytes, bytes,
+                    cudaGetErrorString(e));
+        }
+        b->pins.pin[b->pins.n++] = pin;
+    }
+    return 0;
 }
 
 int cuda_pin(Backend *base, const void *data, size_t bytes, Err *err) {
@@ -173,11 +172,6 @@ int cuda_pin(Backend *base, const void *data, size_t bytes, Err *err) {
     return r;
 }
 
-static void pin_unlock(const Pin *pin) {
-    if (pin->state == PIN_LOCKED)
-        (void)cudaHostUnregister((void *)pin->data);
-}
-
 void cuda_unpin(Backend *base, const void *data, size_t bytes) {
     CudaBackend *b = cuda_backend(base);
     const char *begin = data, *end = begin + bytes;
@@ -187,7 +181,7 @@ void cuda_unpin(Backend *base, const void *data, size_t bytes) {
     for (size_t i = 0; i < b->pins.n; i++) {
         Pin pin = b->pins.pin[i];
         if (pin.data >= begin && pin.data < end)
-            pin_unlock(&pin);
+            (void)cudaHostUnregister((void *)pin.data);
         else
             b->pins.pin[kept++] = pin;
     }
@@ -198,7 +192,7 @@ void cuda_unpin(Backend *base, const void *data, size_t bytes) {
 
 void pins_done(Pins *p) {
     for (size_t i = 0; i < p->n; i++)
-        pin_unlock(&p->pin[i]);
+        (void)cudaHostUnregister((void *)p->pin[i].data);
     (void)cudaGetLastError();
     free(p->pin);
     *p = (Pins){0};
@@ -208,11 +202,9 @@ size_t pins_run(CudaBackend *b, const char *data, size_t n, bool *locked) {
     *locked = false;
     (void)pthread_mutex_lock(&b->lock);
     for (size_t i = 0; i < b->pins.n; i++) {
-        Pin *pin = &b->pins.pin[i];
+        const Pin *pin = &b->pins.pin[i];
         if (data >= pin->data && data < pin->data + pin->bytes) {
-            if (pin->state == PIN_UNTRIED)
-                (void)pin_lock(b, pin); /* refused: the bytes pass through the ring */
-            *locked = pin->state == PIN_LOCKED;
+            *locked = true;
             n = MIN(n, (size_t)(pin->data + pin->bytes - data));
             break;
         }
