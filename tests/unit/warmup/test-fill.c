@@ -67,13 +67,18 @@ int madvise(void *p, size_t n, int advice) {
     return real(p, n, advice);
 }
 
-static const char path[] = "/dev/shm/preheat-test-fill";
+/* Two runs of the tests must not meet. */
+static char path[64], nowhere[64], nowhere_fallback[64];
 
 static Model model;
 static Manifest *manifest;
 static const ReaderKind kinds[] = {READER_URING, READER_THREADS};
 
 static int setup(void **state) {
+    (void)snprintf(path, sizeof(path), "/dev/shm/test-fill-%d", getpid());
+    (void)snprintf(nowhere, sizeof(nowhere), "/nonexistent/weights/test-fill-%d", getpid());
+    (void)snprintf(
+            nowhere_fallback, sizeof(nowhere_fallback), "/dev/shm/preheat-test-fill-%d", getpid());
     model_make_whole(&model, 700);
     ManifestOptions o = {.chunk_size = SEGMENT_PAGE, .n_threads = 2};
     return manifest_build(model.dir, &o, &manifest, NULL);
@@ -349,12 +354,11 @@ static void full_memory_is_told(void **state) {
 }
 
 static void places_are_tried_in_turn(void **state) {
-    const char *nowhere = "/nonexistent/weights/preheat-test-fill";
     PlaceReport report;
     Segment *s;
     (void)options_for(READER_AUTO);
     assert_int_equal(place_open(manifest, nowhere, 0, &s, &report, NULL), 0);
-    assert_string_equal(report.path, "/dev/shm/preheat-preheat-test-fill");
+    assert_string_equal(report.path, nowhere_fallback);
     assert_int_equal(place_evict(nowhere, NULL), -EBUSY);
     segment_close(s);
     assert_int_equal(place_evict(nowhere, NULL), 0);
