@@ -1,5 +1,7 @@
 #include "preheatd-startup.h"
 
+#include "preheatd-versions.h"
+
 #include "backend/backend.h"
 #include "backend/cpu/module.h"
 #include "base/cleanup.h"
@@ -172,12 +174,40 @@ static int step_load(void *context, const StepCall *call, Err *err) {
     return pipeline_load(p->pipeline, &how, err);
 }
 
-enum { STEP_MANIFEST, STEP_BACKEND, STEP_WEIGHTS, STEP_ARCHITECTURE, STEP_LOAD, N_STEPS };
+/* An update of a library after preheatd was built is no reason to serve nobody: that is the
+ * operator's decision. */
+static int step_versions(void *context, const StepCall *call, Err *err) {
+    Startup *p = context;
+    if (!p->config->daemon.version_lock[0])
+        return 0;
+    Err why = {0};
+    int r = versions_check(p->config, &why);
+    if (r == 0)
+        return 0;
+    if (p->config->daemon.version_policy == CONFIG_VERSIONS_REFUSE)
+        return err_set(err, r, "%s", err_text(&why));
+    if (r == -ENOENT)
+        log_debug("%s, not checking versions", err_text(&why));
+    else
+        log_warning("%s, going on as version_policy says", err_text(&why));
+    return 0;
+}
+
+enum {
+    STEP_MANIFEST,
+    STEP_VERSIONS,
+    STEP_BACKEND,
+    STEP_WEIGHTS,
+    STEP_ARCHITECTURE,
+    STEP_LOAD,
+    N_STEPS
+};
 
 /* What a start consists of. The backend, which may have to wait for a driver, opens while files are
  * read. A load that fails takes nothing back: the worker may be using the pipeline. */
 static const Step steps[N_STEPS] = {
         [STEP_MANIFEST] = {.name = "manifest", .run = step_manifest, .undo = undo_manifest},
+        [STEP_VERSIONS] = {.name = "versions", .run = step_versions},
         [STEP_BACKEND] = {.name = "backend", .run = step_backend, .undo = undo_backend},
         [STEP_WEIGHTS] = {.name = "weights",
                 .needs = {"manifest"},
@@ -185,7 +215,7 @@ static const Step steps[N_STEPS] = {
                 .fallback = step_files,
                 .undo = undo_checkpoint},
         [STEP_ARCHITECTURE] = {.name = "architecture",
-                .needs = {"weights", "backend"},
+                .needs = {"weights", "backend", "versions"},
                 .run = step_architecture,
                 .undo = undo_architecture},
         [STEP_LOAD] = {.name = "load",

@@ -5,6 +5,7 @@
  */
 #include "preheatd-report.h"
 #include "preheatd-startup.h"
+#include "preheatd-versions.h"
 
 #include "base/buf.h"
 #include "base/cleanup.h"
@@ -544,13 +545,39 @@ static const char usage[] =
         "\n"
         "  --config FILE  read FILE instead of the packaged path\n"
         "  --debug        log more\n"
+        "  --print-versions       print what versions.lock is held against, and exit\n"
+        "  --print-lock [MODULE]  print a versions.lock of what is here, and exit\n"
         "  --help, --version\n";
+
+/* Found, or to be found; the exit status. */
+static int print_versions(const Daemon *d, bool lock, const char *module) {
+    VersionLock versions;
+    _cleanup_(config_freep) Config *config = NULL;
+    Err err = {0};
+    int r = lock ? 0 : config_load(d->config_path, &config, &err);
+    if (r == 0)
+        r = lock ? versions_lock(module, &versions, &err)
+                 : versions_found(config->backend.module, &versions, &err);
+    Buf text = {0};
+    if (r == 0)
+        version_lock_print(&versions, &text);
+    if (r == 0 && buf_failed(&text))
+        r = err_set(&err, -ENOMEM, "no memory to print versions");
+    if (r < 0)
+        (void)fprintf(stderr, "preheatd: %s\n", err_text(&err));
+    else
+        (void)fputs(text.data, stdout);
+    buf_done(&text);
+    return r < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
+}
 
 /* Returns -1 to go on, else the exit status. */
 static int parse_arguments(Daemon *d, int argc, char **argv) {
-    enum { CONFIG = 1, DEBUG, HELP, VERSION };
+    enum { CONFIG = 1, DEBUG, PRINT_VERSIONS, PRINT_LOCK, HELP, VERSION };
     static const struct option options[] = {{"config", required_argument, NULL, CONFIG},
-            {"debug", no_argument, NULL, DEBUG}, {"help", no_argument, NULL, HELP},
+            {"debug", no_argument, NULL, DEBUG},
+            {"print-versions", no_argument, NULL, PRINT_VERSIONS},
+            {"print-lock", no_argument, NULL, PRINT_LOCK}, {"help", no_argument, NULL, HELP},
             {"version", no_argument, NULL, VERSION}, {0}};
     for (int c; (c = getopt_long(argc, argv, "", options, NULL)) != -1;)
         switch (c) {
@@ -560,6 +587,10 @@ static int parse_arguments(Daemon *d, int argc, char **argv) {
         case DEBUG:
             log_set_max(LOG_DEBUG);
             break;
+        case PRINT_VERSIONS:
+            return print_versions(d, false, NULL);
+        case PRINT_LOCK:
+            return print_versions(d, true, optind < argc ? argv[optind] : NULL);
         case HELP:
             (void)fputs(usage, stdout);
             return 0;

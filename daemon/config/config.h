@@ -23,6 +23,8 @@ typedef enum ConfigBackendKind {
 
 typedef enum ConfigResume { CONFIG_RESUME_REQUEUE, CONFIG_RESUME_FAIL } ConfigResume;
 
+typedef enum ConfigVersions { CONFIG_VERSIONS_REFUSE, CONFIG_VERSIONS_WARN } ConfigVersions;
+
 typedef enum ConfigReserve {
     CONFIG_RESERVE_SURPLUS,
     CONFIG_RESERVE_PERMANENT,
@@ -50,6 +52,8 @@ typedef struct Config {
         char *listen_api;        /* "" or a path */
         int64_t queue_limit;
         uint64_t drain_timeout_usec;
+        char *version_lock; /* "": nothing to check against */
+        int version_policy; /* ConfigVersions */
     } daemon;
     struct {
         int64_t max_prompt_chars;

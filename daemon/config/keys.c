@@ -60,6 +60,13 @@ static const Key keys[] = {
         "it is stopped at once", NULL, "20s",
         "Time that a running job gets to finish when the daemon is stopped; what is not finished "
         "then is dealt with as [jobs] resume says."},
+    {"daemon", "version_lock", KEY_PATH, AT(daemon.version_lock), 0, 0, "versions are not checked",
+        NULL, PREHEAT_DATA_DIR "/versions.lock",
+        "What preheatd was built with: its libraries, formats, CUDA. Checked at each start."},
+    {"daemon", "version_policy", KEY_CHOICE, AT(daemon.version_policy), 0, 0, NULL, "refuse warn",
+        "warn",
+        "What a start does when something differs from that: refuse answers 503 with the "
+        "difference, warn writes it to the journal and goes on."},
 
     {"limits", "max_prompt_chars", KEY_INT, AT(limits.max_prompt_chars), 1, 32000, NULL, NULL,
         "4000", "Longest prompt and negative prompt. The model reads the first 512 tokens."},

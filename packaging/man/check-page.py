@@ -13,7 +13,7 @@ def words(*command):
 def main():
     page = open(sys.argv[1]).read().replace("\\-", "-")
     options, text = words(sys.argv[2], "--help")
-    commands = re.findall(r"^  ([a-z]+(?: [a-z]+)?) +(?:[A-Z\[]|.)", text.split("Commands:")[-1].split("Options")[0],
+    commands = re.findall(r"^  ([a-z-]+(?: [a-z]+)?) +(?:[A-Z\[]|.)", text.split("Commands:")[-1].split("Options")[0],
                           re.M) if "Commands:" in text else []
     for command in commands:
         options |= words(sys.argv[2], *command.split(), "--help")[0]
