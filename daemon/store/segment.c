@@ -392,20 +392,25 @@ static bool all_zero(const char *p, size_t n) {
     return n == 0;
 }
 
-int segment_verify(const Segment *s, size_t chunk, Err *err) {
+int segment_compare(const Segment *s, size_t chunk, const Digest *found, Err *err) {
     const ManifestChunk *c = manifest_chunk(s->m, chunk);
     const char *data = s->map + manifest_chunk_segment_offset(s->m, chunk);
     const char *path = manifest_file(s->m, c->file)->path;
-    Digest found = digest_of(data, c->bytes);
     char a[DIGEST_HEX_SIZE], b[DIGEST_HEX_SIZE];
-    if (!digest_eq(&found, &c->digest))
+    if (!digest_eq(found, &c->digest))
         return err_set(err, -EBADMSG,
                 "'%s': the %ju bytes from %ju on have the digest %s, the manifest says %s", path,
-                (uintmax_t)c->bytes, (uintmax_t)c->offset, digest_hex(&found, a),
+                (uintmax_t)c->bytes, (uintmax_t)c->offset, digest_hex(found, a),
                 digest_hex(&c->digest, b));
     if (!all_zero(data + c->bytes, size_align(c->bytes, SEGMENT_PAGE) - c->bytes))
         return err_set(err, -EBADMSG, "'%s': the page behind its last byte is not zero", path);
     return 0;
+}
+
+int segment_verify(const Segment *s, size_t chunk, Err *err) {
+    const char *data = s->map + manifest_chunk_segment_offset(s->m, chunk);
+    Digest found = digest_of(data, manifest_chunk(s->m, chunk)->bytes);
+    return segment_compare(s, chunk, &found, err);
 }
 
 int segment_evict(const char *path, Err *err) {

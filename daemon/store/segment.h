@@ -67,6 +67,10 @@ int segment_wait(Segment *s, size_t chunk, uint64_t timeout_usec, Err *err);
  * Returns 0; -EBADMSG with file, offset and both digests. */
 int segment_verify(const Segment *s, size_t chunk, Err *err);
 
+/* segment_compare - as segment_verify, for who computed the digest of the chunk's bytes while they
+ * came in. */
+int segment_compare(const Segment *s, size_t chunk, const Digest *found, Err *err);
+
 /* segment_has_writer - true while some process holds the segment open for filling. */
 bool segment_has_writer(const Segment *s);
 

@@ -26,6 +26,7 @@ typedef struct Slot {
     uint64_t submitted;
     int n_under_way;
     bool cached; /* read through the page cache because it is there */
+    bool cut;    /* a read was not carried to its end: stopping */
     int error;
     Err err; /* the first of its pieces that failed */
 } Slot;
@@ -105,33 +106,32 @@ static void chunk_failed(Fill *f, size_t chunk, int error, const Err *err) {
     f->retry[f->n_retries++] = (Retry){chunk, clock_deadline(f->o.retry_delay_usec << doublings)};
 }
 
-/* All of the slot's reads came back. */
+/* All of the slot's reads came back; what becomes of the chunk is decided with its verdict. */
 static void slot_read(Fill *f, Slot *slot) {
     source_release(f->source, slot->chunk, slot->cached);
-    if (slot->error < 0 || f->stopping) {
-        slot->phase = SLOT_FREE;
-        if (slot->error < 0)
-            chunk_failed(f, slot->chunk, slot->error, &slot->err);
-        else
-            segment_set(f->s, slot->chunk, SEGMENT_EMPTY);
-        return;
-    }
     slot->phase = SLOT_VERIFYING;
     f->n_verifying++;
-    verifier_add(f->verifier, (int)(slot - f->slot), slot->chunk);
+    if (slot->error < 0 || slot->cut || slot->submitted < slot->bytes)
+        verifier_cancel(f->verifier, (int)(slot - f->slot));
+    else
+        verifier_feed(f->verifier, (int)(slot - f->slot), slot->bytes);
 }
 
 static void slot_verified(Fill *f, const Verdict *v) {
     Slot *slot = &f->slot[v->slot];
     slot->phase = SLOT_FREE;
     f->n_verifying--;
-    if (v->result < 0) {
+    if (slot->error < 0) {
+        chunk_failed(f, slot->chunk, slot->error, &slot->err);
+    } else if (v->result == -ECANCELED) {
+        segment_set(f->s, slot->chunk, SEGMENT_EMPTY); /* stopping */
+    } else if (v->result < 0) {
         chunk_failed(f, slot->chunk, v->result, &v->err);
-        return;
+    } else {
+        segment_set(f->s, slot->chunk, SEGMENT_READY);
+        f->report->n_ready++;
+        f->ready_bytes += slot->bytes;
     }
-    segment_set(f->s, slot->chunk, SEGMENT_READY);
-    f->report->n_ready++;
-    f->ready_bytes += slot->bytes;
 }
 
 /* The chunk to load next: a retry that is due, else the next by first use. */
@@ -161,6 +161,7 @@ static void slot_begin(Fill *f, Slot *slot, size_t chunk) {
     slot->cached = f->attempts[chunk] == 0 && source_is_cached(f->source, chunk);
     segment_set(f->s, chunk, SEGMENT_LOADING);
     reader_region(f->reader, (int)(slot - f->slot), slot->data, slot->room);
+    verifier_begin(f->verifier, (int)(slot - f->slot), chunk);
 }
 
 /* A slot with something left to submit; begins a chunk when there is none. */
@@ -241,6 +242,15 @@ static bool read_goes_on(Fill *f, Read *r) {
     return true;
 }
 
+/* The slot's bytes before the first read that is still under way. */
+static uint64_t bytes_in_order(const Fill *f, const Slot *slot) {
+    uint64_t n = slot->submitted, begin = manifest_chunk(f->m, slot->chunk)->offset;
+    for (int i = 0; i < f->o.queue_depth; i++)
+        if (f->read[i].slot == slot)
+            n = MIN(n, f->read[i].piece.offset - begin);
+    return n;
+}
+
 static void read_done(Fill *f, Read *r) {
     Slot *slot = r->slot;
     slot->n_under_way--;
@@ -249,11 +259,15 @@ static void read_done(Fill *f, Read *r) {
         submit(f, r);
         return;
     }
+    slot->cut = slot->cut || r->wanted > 0;
+    r->slot = NULL;
     r->next_free = f->free_reads;
     f->free_reads = r;
     bool all_out = slot->submitted >= slot->bytes || slot->error < 0 || f->stopping;
     if (slot->n_under_way == 0 && all_out)
         slot_read(f, slot);
+    else if (slot->error == 0 && !f->stopping)
+        verifier_feed(f->verifier, (int)(slot - f->slot), bytes_in_order(f, slot));
 }
 
 /* Until the earliest retry is due or a tick has passed, whichever is first. */

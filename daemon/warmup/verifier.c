@@ -7,20 +7,23 @@
 #include <pthread.h>
 #include <string.h>
 
-typedef struct Order {
-    int slot;
+/* A chunk on its way: fed by the owner, followed by one thread. */
+typedef struct Course {
     size_t chunk;
-} Order;
+    uint64_t fed;
+    bool busy, cancelled;
+} Course;
 
-/* The lock guards the two stacks and `stopping`; both have room for VERIFIER_MAX, which bounds what
- * is added and not yet taken. */
+/* The lock guards the courses, the two lists and `stopping`; both lists have room for every slot
+ * once. `work` is for new courses and for news of old ones. */
 struct Verifier {
     Segment *s;
     pthread_mutex_t lock;
     pthread_cond_t work, done;
-    Order order[VERIFIER_MAX];
+    Course course[VERIFIER_MAX];
+    int queue[VERIFIER_MAX], n_queued; /* slots that no thread follows yet, oldest first */
     Verdict verdict[VERIFIER_MAX];
-    int n_orders, n_verdicts;
+    int n_verdicts;
     bool stopping;
     int n_started;
     pthread_t thread[];
@@ -34,30 +37,56 @@ static void clear_padding(Segment *s, size_t chunk) {
     memset(data + bytes, 0, room - bytes);
 }
 
-static Order take_order(Verifier *v) {
-    Order o = v->order[0]; /* the oldest: chunks are added by first use */
-    memmove(v->order, v->order + 1, (size_t)--v->n_orders * sizeof(o));
-    return o;
+static int take_slot(Verifier *v) {
+    int slot = v->queue[0];
+    memmove(v->queue, v->queue + 1, (size_t)--v->n_queued * sizeof(slot));
+    return slot;
+}
+
+/* Adds to the digest what is fed, as it is fed; called and left with the lock held. False when
+ * cancelled. */
+static bool follow(Verifier *v, const Course *c, DigestState *digest) {
+    uint64_t bytes, room, done = 0;
+    const char *data = segment_chunk(v->s, c->chunk, &bytes, &room);
+    while (done < bytes && !c->cancelled) {
+        if (c->fed == done) {
+            (void)pthread_cond_wait(&v->work, &v->lock);
+            continue;
+        }
+        uint64_t fed = c->fed;
+        (void)pthread_mutex_unlock(&v->lock);
+        digest_state_add(digest, data + done, fed - done);
+        (void)pthread_mutex_lock(&v->lock);
+        done = fed;
+    }
+    return done == bytes && !c->cancelled;
 }
 
 static void *thread_main(void *context) {
     Verifier *v = context;
+    DigestState *digest = digest_state_new();
     (void)pthread_mutex_lock(&v->lock);
     for (;;) {
-        while (v->n_orders == 0 && !v->stopping)
+        while (v->n_queued == 0 && !v->stopping)
             (void)pthread_cond_wait(&v->work, &v->lock);
-        if (v->n_orders == 0)
+        if (v->n_queued == 0)
             break;
-        Order o = take_order(v);
-        (void)pthread_mutex_unlock(&v->lock);
-        Verdict verdict = {.slot = o.slot};
-        clear_padding(v->s, o.chunk);
-        verdict.result = segment_verify(v->s, o.chunk, &verdict.err);
-        (void)pthread_mutex_lock(&v->lock);
+        Verdict verdict = {.slot = take_slot(v), .result = -ECANCELED};
+        Course *c = &v->course[verdict.slot];
+        if (!digest) {
+            verdict.result = err_set(&verdict.err, -ENOMEM, "no memory to compute digests");
+        } else if (digest_state_reset(digest), follow(v, c, digest)) {
+            (void)pthread_mutex_unlock(&v->lock);
+            Digest found = digest_state_get(digest);
+            clear_padding(v->s, c->chunk);
+            verdict.result = segment_compare(v->s, c->chunk, &found, &verdict.err);
+            (void)pthread_mutex_lock(&v->lock);
+        }
         v->verdict[v->n_verdicts++] = verdict;
         (void)pthread_cond_signal(&v->done);
     }
     (void)pthread_mutex_unlock(&v->lock);
+    digest_state_free(digest);
     return NULL;
 }
 
@@ -92,6 +121,8 @@ Verifier *verifier_free(Verifier *v) {
         return NULL;
     (void)pthread_mutex_lock(&v->lock);
     v->stopping = true;
+    for (int i = 0; i < VERIFIER_MAX; i++)
+        assert(!v->course[i].busy);
     (void)pthread_cond_broadcast(&v->work);
     (void)pthread_mutex_unlock(&v->lock);
     for (int i = 0; i < v->n_started; i++)
@@ -103,11 +134,31 @@ Verifier *verifier_free(Verifier *v) {
     return NULL;
 }
 
-void verifier_add(Verifier *v, int slot, size_t chunk) {
+void verifier_begin(Verifier *v, int slot, size_t chunk) {
     (void)pthread_mutex_lock(&v->lock);
-    assert(v->n_orders < VERIFIER_MAX);
-    v->order[v->n_orders++] = (Order){slot, chunk};
-    (void)pthread_cond_signal(&v->work);
+    assert(slot >= 0 && slot < VERIFIER_MAX && !v->course[slot].busy);
+    v->course[slot] = (Course){.chunk = chunk, .busy = true};
+    v->queue[v->n_queued++] = slot;
+    (void)pthread_cond_broadcast(&v->work);
+    (void)pthread_mutex_unlock(&v->lock);
+}
+
+void verifier_feed(Verifier *v, int slot, uint64_t bytes) {
+    (void)pthread_mutex_lock(&v->lock);
+    Course *c = &v->course[slot];
+    assert(c->busy && bytes >= c->fed);
+    if (bytes > c->fed) {
+        c->fed = bytes;
+        (void)pthread_cond_broadcast(&v->work);
+    }
+    (void)pthread_mutex_unlock(&v->lock);
+}
+
+void verifier_cancel(Verifier *v, int slot) {
+    (void)pthread_mutex_lock(&v->lock);
+    assert(v->course[slot].busy);
+    v->course[slot].cancelled = true;
+    (void)pthread_cond_broadcast(&v->work);
     (void)pthread_mutex_unlock(&v->lock);
 }
 
@@ -120,8 +171,10 @@ bool verifier_take(Verifier *v, uint64_t timeout_usec, Verdict *ret) {
     while (v->n_verdicts == 0 && timeout_usec > 0 && rc == 0)
         rc = pthread_cond_timedwait(&v->done, &v->lock, &at);
     bool got = v->n_verdicts > 0;
-    if (got)
+    if (got) {
         *ret = v->verdict[--v->n_verdicts];
+        v->course[ret->slot].busy = false;
+    }
     (void)pthread_mutex_unlock(&v->lock);
     return got;
 }
