@@ -428,6 +428,7 @@ static int open_http(Daemon *d, Err *err) {
             .jobs = d->jobs,
             .metrics = d->metrics,
             .token = d->token,
+            .allowed_hosts = d->config ? d->config->daemon.allowed_hosts : NULL,
             .describe = describe,
             .admit = admit,
             .context = d,

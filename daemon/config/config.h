@@ -50,6 +50,7 @@ typedef struct Config {
         uint64_t idle_exit_usec; /* 0: never */
         char *listen_http;       /* "" or addresses with spaces between */
         char *listen_api;        /* "" or a path */
+        char *allowed_hosts;     /* "" or names with spaces between */
         int64_t queue_limit;
         uint64_t drain_timeout_usec;
         char *version_lock; /* "": nothing to check against */

@@ -50,10 +50,14 @@ static const Key keys[] = {
         "than 10s would run into systemd's start limit."},
     {"daemon", "listen_http", KEY_TEXT, AT(daemon.listen_http), 0, 256, "none", NULL,
         "127.0.0.1:8484 [::1]:8484",
-        "Addresses for use without systemd (preheatd --listen). Units get theirs from "
+        "Addresses for use without systemd, with spaces between. Units get theirs from "
         "preheatd.socket."},
     {"daemon", "listen_api", KEY_PATH, AT(daemon.listen_api), 0, 0, "none", NULL,
         "/run/preheat/api.sock", "The same for the unix socket."},
+    {"daemon", "allowed_hosts", KEY_TEXT, AT(daemon.allowed_hosts), 0, 1024, "no other", NULL, "",
+        "Names, with spaces between and without ports, by which a proxy on this machine may pass "
+        "requests on to a loopback address. A request for any other Host than the loopback's own "
+        "is refused there: web pages could reach it else."},
     {"daemon", "queue_limit", KEY_INT, AT(daemon.queue_limit), 1, 10000, NULL, NULL, "64",
         "Jobs that may wait; a further one is refused with 429."},
     {"daemon", "drain_timeout", KEY_SPAN, AT(daemon.drain_timeout_usec), 1, 3600,

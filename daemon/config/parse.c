@@ -159,6 +159,21 @@ static int check_below(const char *name, double value, double limit, Err *err) {
             value, limit);
 }
 
+/* As a Host header gives them, less the port. */
+static int check_hosts(const char *names, Err *err) {
+    for (const char *name = names; *name;) {
+        size_t n = strcspn(name, " ");
+        size_t end = *name == '[' ? strcspn(name, "]") + 1 : strcspn(name, "/:");
+        if (end < n)
+            return err_set(err, -EINVAL,
+                    "[daemon] allowed_hosts has '%.*s', wanted are names without '/' and port",
+                    (int)n, name);
+        name += n;
+        name += strspn(name, " ");
+    }
+    return 0;
+}
+
 int parse_check(const Config *c, Err *err) {
     const struct {
         const char *name;
@@ -188,5 +203,5 @@ int parse_check(const Config *c, Err *err) {
         return err_set(err, -EINVAL,
                 "[model] name = '%s' names a file: it must have no '/' and not begin with '.'",
                 c->model.name);
-    return 0;
+    return check_hosts(c->daemon.allowed_hosts, err);
 }

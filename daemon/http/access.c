@@ -28,13 +28,6 @@ int http_peer_of(int fd, HttpPeer *ret) {
     if (getsockname(fd, (struct sockaddr *)&a, &n) < 0)
         return -errno;
     *ret = (HttpPeer){.is_unix = a.ss_family == AF_UNIX, .local_loopback = is_loopback(&a)};
-    if (!ret->is_unix)
-        return 0;
-    struct ucred cred;
-    n = sizeof(cred);
-    if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &n) < 0)
-        return -errno;
-    ret->uid = cred.uid;
     return 0;
 }
 
@@ -57,15 +50,6 @@ static int check_token(const HttpAccess *a, const char *authorization, Err *err)
     return 0;
 }
 
-static int check_uid(const HttpAccess *a, uid_t uid, Err *err) {
-    if (a->n_uids == 0 || uid == 0 || uid == geteuid())
-        return 0;
-    for (size_t i = 0; i < a->n_uids; i++)
-        if (a->uids[i] == uid)
-            return 0;
-    return err_set(err, -EPERM, "user %ju may not use this socket", (uintmax_t)uid);
-}
-
 /* Length of the name in "name", "name:port" or "[address]:port"; 0 when it is none of them. */
 static size_t name_length(const char *host) {
     size_t n = strcspn(host, *host == '[' ? "]" : ":");
@@ -74,22 +58,22 @@ static size_t name_length(const char *host) {
     return !*port || (*port == ':' && strspn(port + 1, "0123456789") == strlen(port + 1)) ? n : 0;
 }
 
-static bool same_name(const char *host, size_t n, const char *name) {
-    return strlen(name) == n && strncasecmp(host, name, n) == 0;
+/* names: with spaces between. */
+static bool in_list(const char *names, const char *host, size_t n) {
+    for (const char *name = names; *name;) {
+        size_t len = strcspn(name, " ");
+        if (len == n && strncasecmp(host, name, n) == 0)
+            return true;
+        name += len;
+        name += strspn(name, " ");
+    }
+    return false;
 }
 
 static bool host_known(const HttpAccess *a, const char *host) {
-    static const char *const loopback[] = {"localhost", "127.0.0.1", "[::1]"};
     size_t n = name_length(host);
-    if (n == 0)
-        return false;
-    for (size_t i = 0; i < ARRAY_LEN(loopback); i++)
-        if (same_name(host, n, loopback[i]))
-            return true;
-    for (size_t i = 0; i < a->n_hosts; i++)
-        if (same_name(host, n, a->hosts[i]))
-            return true;
-    return false;
+    return n > 0 && (in_list("localhost 127.0.0.1 [::1]", host, n) ||
+                            (a->hosts && in_list(a->hosts, host, n)));
 }
 
 /* An origin is scheme://host[:port]. */
@@ -104,7 +88,7 @@ static bool origin_known(const HttpAccess *a, const char *origin, const char *ho
 int http_access_check(const HttpAccess *a, const HttpPeer *peer, const HttpCredentials *c,
         bool token_needed, Err *err) {
     if (peer->is_unix)
-        return check_uid(a, peer->uid, err);
+        return 0;
     if (peer->local_loopback && c->host && !host_known(a, c->host))
         return err_set(err, -EPERM, "the host '%.100s' is not a name of this server", c->host);
     if (c->origin && !origin_known(a, c->origin, c->host))

@@ -5,24 +5,18 @@
 #include "base/err.h"
 
 #include <stdbool.h>
-#include <stddef.h>
-#include <sys/types.h>
 
 /* What a connection's socket says. */
 typedef struct HttpPeer {
     bool is_unix;
     bool local_loopback; /* TCP: our end is a loopback address */
-    uid_t uid;           /* unix: who connected */
 } HttpPeer;
 
 int http_peer_of(int fd, HttpPeer *ret);
 
 typedef struct HttpAccess {
     const char *token; /* NULL: none */
-    const uid_t *uids;
-    size_t n_uids;
-    const char *const *hosts;
-    size_t n_hosts;
+    const char *hosts; /* names with spaces between, or NULL */
 } HttpAccess;
 
 /* The headers that decide; NULL where absent. */
@@ -34,8 +28,7 @@ typedef struct HttpCredentials {
  *
  * TCP on a loopback address: the Host must be a name of the loopback or in hosts, and so must the
  * Origin be; a web page whose name was made to point at 127.0.0.1 has neither. Anywhere: an Origin
- * other than the Host is refused. Unix: the peer's uid must be ours, root's or in uids, unless
- * that list is empty.
+ * other than the Host is refused. Unix: the socket's mode has decided already.
  *
  * Returns 0; -EPERM; -EKEYREJECTED. */
 int http_access_check(const HttpAccess *a, const HttpPeer *peer, const HttpCredentials *c,

@@ -84,11 +84,7 @@ int http_server_new(const HttpServerOptions *options, HttpServer **ret, Err *err
     s->daemons = daemons;
     s->options = *options;
     fill_in_defaults(&s->options);
-    s->access = (HttpAccess){.token = options->token,
-            .uids = options->allowed_uids,
-            .n_uids = options->n_allowed_uids,
-            .hosts = options->allowed_hosts,
-            .n_hosts = options->n_allowed_hosts};
+    s->access = (HttpAccess){.token = options->token, .hosts = options->allowed_hosts};
     s->options.fds = NULL; /* the caller's; used here only */
     s->last_activity_usec = clock_usec();
     count_answers(s, options->metrics);

@@ -12,8 +12,6 @@
 #include "metrics/metrics.h"
 #include "request/request.h"
 
-#include <sys/types.h>
-
 typedef struct HttpServer HttpServer;
 
 /* What the daemon can say of itself now; asked before a request is answered. Strings are borrowed
@@ -36,11 +34,8 @@ typedef struct HttpServerOptions {
     size_t n_fds;
     JobQueue *jobs; /* NULL: there is no state directory, /v1/videos is 503 with `reason` */
     Metrics *metrics;
-    const char *token;                /* NULL: none is asked for on TCP */
-    const uid_t *allowed_uids;        /* on unix sockets, besides root and our own */
-    size_t n_allowed_uids;            /* 0: whoever may connect */
-    const char *const *allowed_hosts; /* Host names besides those of the loopback */
-    size_t n_allowed_hosts;
+    const char *token;             /* NULL: none is asked for on TCP */
+    const char *allowed_hosts;     /* Host names besides the loopback's, spaces between; or NULL */
     int max_connections;           /* of each socket; 0: HTTP_MAX_CONNECTIONS */
     uint64_t max_upload_bytes;     /* of all bodies being received; 0: 4 of the largest */
     uint64_t idle_connection_usec; /* without a byte, 0: HTTP_IDLE_CONNECTION_USEC */

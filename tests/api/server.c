@@ -25,7 +25,7 @@ enum { LARGE_BYTES = 8 << 20 };
 typedef struct Bench {
     const char *state_dir, *token, *reason, *host;
     int64_t step_msec, queue_limit, max_connections, idle_connection_msec, upload_msec, retention,
-            max_upload, idle_msec, foreign_uid;
+            max_upload, idle_msec;
     int wake_fd;
     RequestLimits limits;
     RequestDefaults defaults;
@@ -157,8 +157,7 @@ static int option(Bench *b, const char *text) {
             {"idle_connection_msec=", &b->idle_connection_msec, NULL},
             {"upload_msec=", &b->upload_msec, NULL}, {"retention=", &b->retention, NULL},
             {"max_upload=", &b->max_upload, NULL}, {"idle_msec=", &b->idle_msec, NULL},
-            {"foreign_uid=", &b->foreign_uid, NULL}, {"token=", NULL, &b->token},
-            {"reason=", NULL, &b->reason}, {"host=", NULL, &b->host}};
+            {"token=", NULL, &b->token}, {"reason=", NULL, &b->reason}, {"host=", NULL, &b->host}};
     for (size_t i = 0; i < ARRAY_LEN(options); i++) {
         const char *value = text + strlen(options[i].name);
         if (!str_starts(text, options[i].name))
@@ -185,16 +184,12 @@ static int open_queue(Bench *b, Metrics *m, JobQueue **ret, Err *err) {
 
 static int open_server(
         Bench *b, JobQueue *q, Metrics *m, int fds[static 2], HttpServer **ret, Err *err) {
-    uid_t uid = (uid_t)b->foreign_uid;
     HttpServerOptions o = {.fds = fds,
             .n_fds = 2,
             .jobs = q,
             .metrics = m,
             .token = b->token,
-            .allowed_uids = &uid,
-            .n_allowed_uids = b->foreign_uid > 0,
-            .allowed_hosts = &b->host,
-            .n_allowed_hosts = b->host != NULL,
+            .allowed_hosts = b->host,
             .max_connections = (int)b->max_connections,
             .max_upload_bytes = (uint64_t)b->max_upload,
             .idle_connection_usec = (uint64_t)b->idle_connection_msec * USEC_PER_MSEC,

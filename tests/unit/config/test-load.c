@@ -166,6 +166,15 @@ static void values_are_held_against_each_other(void **state) {
                     "921600"},
             {"[warmup]\nchunk_size = 3M\n",
                     "[warmup] chunk_size = 3145728 is not a multiple of 2M"},
+            {"[daemon]\nallowed_hosts = a.example http://b.example\n",
+                    "[daemon] allowed_hosts has 'http://b.example', wanted are names without '/' "
+                    "and port"},
+            {"[daemon]\nallowed_hosts = a.example:80\n",
+                    "[daemon] allowed_hosts has 'a.example:80', wanted are names without '/' and "
+                    "port"},
+            {"[daemon]\nallowed_hosts = [fd00::1]:80\n",
+                    "[daemon] allowed_hosts has '[fd00::1]:80', wanted are names without '/' and "
+                    "port"},
             {"[warmup]\nread_size = 5000\n", "[warmup] read_size = 5000 is not a multiple of 4K"},
             {"[model]\nname = ../x\n",
                     "[model] name = '../x' names a file: it must have no '/' and not begin with "
