@@ -71,6 +71,7 @@ static int decode_picture(const Request *r, const RenderOptions *options, uint8_
             .height = r->height,
             .max_pixels = options->max_picture_pixels,
             .timeout_usec = options->media_timeout_usec,
+            .memory_limit_bytes = options->media_memory_bytes,
     };
     int e = picture_decode(&picture, r->image, r->image_bytes, rgb, err);
     if (e < 0)
