@@ -117,7 +117,8 @@ static void choices_become_their_index(void **state) {
     assert_int_equal(config.jobs.resume, CONFIG_RESUME_FAIL);
 }
 
-/* The file in the tree is what the table says; "test-config-keys --print" writes a new one. */
+/* The file as installed is what the table says; "test-config-keys --print" of a build with prefix
+ * /usr writes a new one for the tree. */
 static void shipped_file_matches_table(void **state) {
     Buf example = {0};
     example_print(&example);
