@@ -211,6 +211,45 @@ def case_daemon_cannot_write_weights(m):
     assert re.search(r"CapEff:\s0+\n", status) and re.search(r"NoNewPrivs:\s1", status), status
 
 
+def case_token_from_the_credential_store(m):
+    m.write("/etc/credstore/preheat.api-token", "s3cret-token\n")
+    m.run("chmod", "600", "/etc/credstore/preheat.api-token")
+    m.run("systemctl", "stop", "preheatd.service")
+    try:
+        assert request(m, TCP, "/v1/videos")[0] == 401
+        assert request(m, TCP, "/v1/videos", "-H", "Authorization: Bearer s3cret-toke")[0] == 401
+        assert request(m, TCP, "/v1/videos", "-H", "Authorization: Bearer s3cret-token")[0] == 200
+        pid = m.show("preheatd.service", "MainPID")
+        for place in ("environ", "cmdline"):
+            assert "s3cret" not in m.run("cat", f"/proc/{pid}/{place}").stdout
+        assert "s3cret" not in m.run("journalctl", "--no-pager", "-o", "cat", "_SYSTEMD_UNIT=preheatd.service").stdout
+    finally:
+        m.run("rm", "/etc/credstore/preheat.api-token")
+        m.run("systemctl", "stop", "preheatd.service")
+
+
+def case_unix_socket_is_for_its_group(m):
+    curl = ["curl", "-s", "-o", "/dev/null", *UNIX[:-1], UNIX[-1] + "/v1/videos"]
+    stranger = m.run("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", *curl, check=False)
+    assert stranger.returncode, "anybody may use the socket"
+    m.run("setpriv", "--reuid=65534", "--regid=preheat", "--clear-groups", *curl)
+
+
+def case_hung_daemon_is_killed_by_the_watchdog_and_replaced(m):
+    m.write("/run/systemd/system/preheatd.service.d/test.conf", "[Service]\nWatchdogSec=2s\n")
+    m.run("systemctl", "daemon-reload")
+    m.run("systemctl", "restart", "preheatd.service")
+    healthy(m, TCP)
+    pid = m.show("preheatd.service", "MainPID")
+    m.run("systemctl", "kill", "-s", "STOP", "preheatd.service")
+    wait_for("another process", 20, lambda: m.show("preheatd.service", "MainPID") not in (pid, "0"))
+    healthy(m, TCP)
+    m.run("rm", "/run/systemd/system/preheatd.service.d/test.conf")
+    m.run("systemctl", "daemon-reload")
+    m.run("systemctl", "stop", "preheatd.service")
+    assert_alive(m)
+
+
 def warm(m, reserve):
     configure(m, f"[warmup]\nreserve = {reserve}\n")
     m.run("systemctl", "stop", "preheat-warmup.service", "preheat-reserve.service")
