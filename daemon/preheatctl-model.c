@@ -423,8 +423,7 @@ int model_verify(const Config *config, const char *name, const ModelVerifyOption
     return 0;
 }
 
-/* Pages that the segment's file has; 0 where there is none. */
-static uint64_t pages_held(const Config *config) {
+uint64_t model_pages_held(const Config *config) {
     struct stat st;
     if (stat(config->model.segment, &st) < 0)
         return 0;
@@ -444,7 +443,7 @@ int model_hugepages(const Config *config, const char *name, FILE *out, Err *err)
         return r;
     uint64_t n_needed = (manifest_segment_bytes(m) + HUGEPAGE_BYTES - 1) / HUGEPAGE_BYTES;
     hugepages_print(&pages, name ? name : config->model.name, n_needed,
-            configured ? pages_held(config) : 0, out);
+            configured ? model_pages_held(config) : 0, out);
     return 0;
 }
 
@@ -497,4 +496,17 @@ json_t *model_status(const Config *config) {
                 hugepages_json(&pages,
                         m ? (manifest_segment_bytes(m) + HUGEPAGE_BYTES - 1) / HUGEPAGE_BYTES : 0));
     return all;
+}
+
+char *model_largest_file(const Config *config) {
+    _cleanup_(manifest_freep) Manifest *m = NULL;
+    const ManifestFile *largest = NULL;
+    if (!config->model.path[0] || open_configured(config, &m, NULL) < 0)
+        return NULL;
+    for (size_t i = 0; i < manifest_n_files(m); i++) {
+        const ManifestFile *f = manifest_file(m, i);
+        if (!largest || f->bytes > largest->bytes)
+            largest = f;
+    }
+    return largest ? str_format("%s/%s", manifest_root(m), largest->path) : NULL;
 }

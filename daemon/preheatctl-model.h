@@ -41,4 +41,11 @@ int model_hugepages(const Config *config, const char *name, FILE *out, Err *err)
  * learnt is told there as a problem. NULL when out of memory. */
 json_t *model_status(const Config *config);
 
+/* model_pages_held - huge pages that the segment's file has; 0 where there is none. */
+uint64_t model_pages_held(const Config *config);
+
+/* model_largest_file - the path of the configured model's largest file; NULL when it cannot be
+ * opened or out of memory. The caller frees. */
+char *model_largest_file(const Config *config);
+
 #endif

@@ -1,4 +1,5 @@
 /* preheatctl - the operator's command: makes videos, looks after jobs, models and huge pages. */
+#include "preheatctl-doctor.h"
 #include "preheatctl-model.h"
 
 #include "base/cleanup.h"
@@ -90,6 +91,10 @@ static int run_start_report(Context *x, const void *options, Err *err) {
     return start_report_run(x->client, units, options, x->columns, stdout, err);
 }
 
+static int run_doctor(Context *x, const void *options, Err *err) {
+    return doctor_run(x->config, x->global->config, x->client, options, x->columns, stdout, err);
+}
+
 static int run_list(Context *x, const void *options, Err *err) {
     return jobs_list(x->client, options, x->columns, stdout, err);
 }
@@ -126,6 +131,7 @@ static const Command commands[] = {
         {&generate_table, run_generate, .needs_client = true},
         {&status_table, run_status, .needs_client = true, .needs_config = true},
         {&start_report_table, run_start_report, .needs_client = true},
+        {&doctor_table, run_doctor, .needs_client = true, .needs_config = true},
         {&jobs_list_table, run_list, .needs_client = true},
         {&jobs_get_table, run_get, .needs_client = true},
         {&jobs_cancel_table, run_cancel, .needs_client = true},
@@ -140,6 +146,7 @@ typedef union AnyOptions {
     GenerateOptions generate;
     StatusOptions status;
     StartReportOptions start_report;
+    DoctorOptions doctor;
     JobsListOptions list;
     JobsGetOptions get;
     ModelAddOptions add;

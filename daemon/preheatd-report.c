@@ -6,7 +6,6 @@
 #include "base/str.h"
 #include "startgraph/timeline.h"
 
-#include <fcntl.h>
 #include <stdlib.h>
 #include <time.h>
 
@@ -25,10 +24,9 @@ static int64_t begin_ticks(const char *stat) {
 }
 
 uint64_t report_before_usec(void) {
-    _cleanup_free_ char *stat = NULL;
-    size_t n;
+    char stat[1024];
     struct timespec now;
-    if (io_read_file(AT_FDCWD, "/proc/self/stat", 4096, &stat, &n, NULL) < 0 ||
+    if (io_read_proc("/proc/self/stat", stat, sizeof(stat), NULL) < 0 ||
             clock_gettime(CLOCK_BOOTTIME, &now) < 0)
         return 0;
     int64_t now_usec = (int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000;

@@ -43,9 +43,8 @@ static int add_module(VersionLock *l, const char *path, Err *err) {
 /* The first word of digits and points: "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64
  * 580.65.06  Release Build ...". Nothing is added where no driver is loaded. */
 static int add_driver(VersionLock *l, Err *err) {
-    _cleanup_free_ char *text = NULL;
-    size_t n;
-    if (io_read_file(AT_FDCWD, "/proc/driver/nvidia/version", 4096, &text, &n, NULL) < 0)
+    char text[1024];
+    if (io_read_proc("/proc/driver/nvidia/version", text, sizeof(text), NULL) < 0)
         return 0;
     char *rest = NULL;
     for (char *word = strtok_r(text, " \t\n", &rest); word; word = strtok_r(NULL, " \t\n", &rest))

@@ -78,6 +78,18 @@ int io_read_file(
     return 0;
 }
 
+int io_read_proc(const char *path, char *ret, size_t room, Err *err) {
+    assert(room > 0);
+    _cleanup_close_ int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (fd < 0)
+        return err_set(err, -errno, "cannot open '%s': %s", path, strerror(errno));
+    ssize_t n = io_read_all(fd, ret, room - 1);
+    if (n < 0)
+        return err_set(err, (int)n, "cannot read '%s': %s", path, strerror((int)-n));
+    ret[n] = '\0';
+    return 0;
+}
+
 static int sync_directory_of(int dir_fd, const char *path) {
     _cleanup_free_ char *copy = strdup(path);
     if (!copy)

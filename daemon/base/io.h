@@ -25,6 +25,10 @@ int io_write_all(int fd, const void *data, size_t n);
 int io_read_file(
         int dir_fd, const char *path, size_t limit, char **ret_data, size_t *ret_size, Err *err);
 
+/* io_read_proc - the beginning of a file that does not tell its size, as those below /proc and
+ * /sys, NUL-terminated within `room` bytes. Returns 0; negative errno of open and read. */
+int io_read_proc(const char *path, char *ret, size_t room, Err *err);
+
 /* io_write_file - replaces the file by n bytes, or leaves it as it was: temporary name, fsync,
  * rename, fsync of the directory. Returns 0 or negative errno. */
 int io_write_file(int dir_fd, const char *path, const void *data, size_t n, mode_t mode, Err *err);

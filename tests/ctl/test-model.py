@@ -1,4 +1,4 @@
-"""test-model PREHEATCTL MODEL - the commands about models, on copies of the tiny model."""
+"""test-model PREHEATCTL MODEL PREHEATD - the commands about models, on copies of the tiny model."""
 import hashlib
 import json
 import pathlib
@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 
-CTL, MODEL = sys.argv[1], pathlib.Path(sys.argv[2])
+CTL, MODEL, PREHEATD = str(pathlib.Path(sys.argv[1]).resolve()), pathlib.Path(sys.argv[2]), sys.argv[3]
 OK, FAILED, USAGE, DAMAGED = 0, 1, 2, 6
 
 
@@ -141,7 +141,33 @@ def status_and_pages_without_a_daemon(model, models):
     assert "nam" in ctl(*common, "status", code=USAGE)
 
 
-CHECKS = (add_list_verify, name_is_taken, names_and_sizes_are_checked, flipped_bit_is_found,
+def doctor_tells_what_to_do(model, models):
+    config, lock = models / "preheat.conf", models / "versions.lock"
+    lock.write_text(subprocess.run([PREHEATD, "--print-lock"], capture_output=True, text=True, check=True).stdout)
+    text = (f"[model]\nname = tiny\npath = {model}\n[backend]\nkind = cpu\n[jobs]\nstate_dir = {models}\n"
+            f"[daemon]\nlisten_http =\nversion_lock = {lock}\nversion_policy = refuse\n[media]\nprogram = {CTL}\n")
+    config.write_text(text)
+    common = ("--config", config, "--socket", models / "api.sock", "doctor", "--preheatd", PREHEATD)
+
+    def found(check, code=OK):
+        said = ctl(*common, "--json", code=code)
+        return [f for f in json.loads(said) if f["check"] == check][0]
+
+    assert found("versions")["state"] == "ok"
+    assert all(line.startswith(("ok ", "note ")) for line in ctl(*common).splitlines()[:-1])
+    with lock.open("a") as f:
+        f.write("library libnever.so.1 0123\n")
+    run = subprocess.run([CTL, *map(str, common)], capture_output=True, text=True)
+    assert run.returncode == FAILED and "library 'libnever.so.1' is missing" in run.stdout and " -> " in run.stdout, run
+    assert "problems found: 1" in run.stderr, run
+    config.write_text(text.replace("refuse", "warn"))
+    assert found("versions")["state"] == "note"
+    config.write_text(text.replace("refuse", "warn").replace(f"program = {CTL}", "program = /nonexistent/media"))
+    run = subprocess.run([CTL, *map(str, common)], capture_output=True, text=True)
+    assert run.returncode == FAILED and "problem  media        '/nonexistent/media'" in run.stdout, run
+
+
+CHECKS = (doctor_tells_what_to_do, add_list_verify, name_is_taken, names_and_sizes_are_checked, flipped_bit_is_found,
           missing_and_short_files_are_found, wrong_architecture_is_refused_before_reading,
           weights_that_are_not_numbers_are_refused, published_sums_are_compared,
           damaged_manifests_are_listed_as_such, status_and_pages_without_a_daemon)

@@ -120,6 +120,16 @@ static void pread_leaves_the_position(void **state) {
     assert_int_equal(data[0], '0');
 }
 
+static void files_of_proc_are_read_without_a_size(void **state) {
+    char text[8];
+    Err err = {0};
+    assert_int_equal(io_read_proc("/proc/self/stat", text, sizeof(text), NULL), 0);
+    assert_int_equal(strlen(text), sizeof(text) - 1);
+    assert_int_equal(io_read_proc("/nonexistent/file", text, sizeof(text), &err), -ENOENT);
+    assert_non_null(strstr(err_text(&err), "/nonexistent/file"));
+    assert_int_equal(io_read_proc("/proc", text, sizeof(text), NULL), -EISDIR);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
             cmocka_unit_test(files_are_replaced_whole),
@@ -127,6 +137,7 @@ int main(void) {
             cmocka_unit_test(failed_writes_leave_the_old_file),
             cmocka_unit_test(short_reads_are_continued),
             cmocka_unit_test(pread_leaves_the_position),
+            cmocka_unit_test(files_of_proc_are_read_without_a_size),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
