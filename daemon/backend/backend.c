@@ -60,6 +60,14 @@ void *memory_data(const Memory *m) {
     return m->data;
 }
 
+int memory_export(Memory *m, int *ret_fd, Err *err) {
+    return m->backend->ops->memory_export(m, ret_fd, err);
+}
+
+int memory_import(Backend *b, int fd, size_t bytes, Memory **ret, Err *err) {
+    return b->ops->memory_import(b, fd, bytes, ret, err);
+}
+
 int backend_pin(Backend *b, const void *data, size_t bytes, Err *err) {
     return b->ops->pin(b, data, bytes, err);
 }
@@ -83,4 +91,9 @@ View weight_import(Stream *s, WeightKind kind, View host, void *storage) {
         return v;
     }
     return s->backend->ops->weight_import(s, kind, host, storage);
+}
+
+View weight_view(Backend *b, WeightKind kind, View host, void *storage) {
+    assert(view_is_dense(host));
+    return b->ops->weight_view(b, kind, host, storage);
 }

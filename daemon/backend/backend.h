@@ -28,6 +28,7 @@ typedef struct BackendOptions {
     uint64_t memory_limit; /* bytes of device memory to stay under; 0: no limit but the device's */
     bool exact_f32;        /* f32 activations and products where the default is narrower */
     Isa isa; /* for tests: these kernels and no others; -ENOTSUP where the CPU has them not */
+    bool exportable; /* memory_export() is to work where that has a price */
 } BackendOptions;
 
 typedef struct BackendInfo {
@@ -35,6 +36,7 @@ typedef struct BackendInfo {
     char device[96];       /* as the vendor names it */
     DType activation;      /* dtype of activations that model code allocates */
     uint64_t memory_total; /* device memory, bytes; 0 where it is the host's */
+    uint8_t uuid[16];      /* of the device, the same in every process; zeros on the CPU */
 } BackendInfo;
 
 /* backend_load - opens the shared object and takes its one symbol, `preheat_backend`.
@@ -54,6 +56,23 @@ uint64_t backend_memory_free(Backend *b);
 int memory_new(Backend *b, size_t bytes, Memory **ret, Err *err);
 Memory *memory_free(Memory *m);
 void *memory_data(const Memory *m); /* device address, aligned to 256 bytes or more */
+
+/* memory_export - a descriptor that keeps the memory and its contents until it is closed, whatever
+ * becomes of this process and its device; the caller's, close-on-exec.
+ *
+ * Returns 0; -ENOTSUP where device or driver cannot, and on a CPU that was opened without
+ * `exportable`; -EMFILE. */
+int memory_export(Memory *m, int *ret_fd, Err *err);
+
+/* memory_import - the memory behind a descriptor of memory_export(), of any process on this device.
+ * The contents are as they were; both sides write to the same bytes.
+ *
+ *   fd     stays the caller's, and may be closed once this has returned
+ *   bytes  that memory_new() had been given
+ *
+ * Returns 0; -EBADMSG for a descriptor of another kind or memory of another size, where that can be
+ * told; -ENOTSUP; -ENOMEM. */
+int memory_import(Backend *b, int fd, size_t bytes, Memory **ret, Err *err);
 
 /* backend_pin, backend_unpin - host bytes (page-aligned) that streams will read from at full speed.
  * Works in pieces; read-only mappings are allowed. Pinning is an optimisation: -ENOTSUP, -ENOMEM
@@ -82,5 +101,9 @@ size_t weight_bytes(Backend *b, WeightKind kind, View host);
  *
  * Returns the view to pass to ops, with host's extents. */
 View weight_import(Stream *s, WeightKind kind, View host, void *storage);
+
+/* weight_view - what weight_import() with these arguments returns; touches no byte. With storage
+ * that holds what an earlier import of the same weight wrote, by the same build, it can be used. */
+View weight_view(Backend *b, WeightKind kind, View host, void *storage);
 
 #endif

@@ -9,7 +9,7 @@
 
 #include "backend/ops.h"
 
-enum { BACKEND_ABI = 1, STREAM_ALIGNMENT = 256 };
+enum { BACKEND_ABI = 2, STREAM_ALIGNMENT = 256 };
 
 typedef struct BackendOps BackendOps;
 
@@ -47,10 +47,13 @@ struct BackendOps {
     uint64_t (*memory_free_bytes)(Backend *b);
     int (*memory_new)(Backend *b, size_t bytes, Memory **ret, Err *err);
     void (*memory_free)(Memory *m);
+    int (*memory_export)(Memory *m, int *ret_fd, Err *err);
+    int (*memory_import)(Backend *b, int fd, size_t bytes, Memory **ret, Err *err);
     int (*pin)(Backend *b, const void *data, size_t bytes, Err *err);
     void (*unpin)(Backend *b, const void *data, size_t bytes);
     size_t (*weight_bytes)(Backend *b, WeightKind kind, View host);
     View (*weight_import)(Stream *s, WeightKind kind, View host, void *storage);
+    View (*weight_view)(Backend *b, WeightKind kind, View host, void *storage);
 
     int (*stream_new)(
             Backend *b, Stream **ret, Err *err); /* sets its own fields; the rest is zero */

@@ -31,6 +31,16 @@ static int make_all(void *context, Err *err) {
     return r;
 }
 
+static int make_exportable(void *context, Err *err) {
+    _cleanup_(memory_freep) Memory *m = NULL, *again = NULL;
+    _cleanup_close_ int fd = -1;
+    Backend *b = context;
+    int r = memory_new(b, 1000, &m, err);
+    if (r == 0)
+        r = memory_export(m, &fd, err);
+    return r == 0 ? memory_import(b, fd, 1000, &again, err) : r;
+}
+
 /* Heads too wide for what each thread has: the stream fails, the next run starts anew. */
 static int attend(void *context, Err *err) {
     enum { WIDTH = 8192 };
@@ -52,12 +62,16 @@ static int attend(void *context, Err *err) {
 }
 
 int main(void) {
-    _cleanup_(backend_freep) Backend *b = NULL;
+    _cleanup_(backend_freep) Backend *b = NULL, *exportable = NULL;
     Err err = {0};
     int r = backend_open(&backend_cpu, &(BackendOptions){.n_threads = 2}, &b, &err);
     assert(r == 0);
+    r = backend_open(
+            &backend_cpu, &(BackendOptions){.n_threads = 1, .exportable = true}, &exportable, &err);
+    assert(r == 0);
     oom_count_up("backend_open", open_and_close, NULL, 7);
     oom_count_up("streams, memory, events", make_all, b, 6);
+    oom_count_up("exported memory", make_exportable, exportable, 2);
     oom_count_up("attention of wide heads", attend, NULL, 9);
     return 0;
 }

@@ -23,6 +23,7 @@ typedef struct CpuBackend {
     const Kernels *kernels;
     Pool *pool;
     uint64_t memory_limit;        /* bytes; 0: none */
+    bool exportable;              /* memory_new() takes memory that has a descriptor */
     _Atomic uint64_t memory_used; /* relaxed: a sum, nothing is published by it */
     Scratch *scratch;             /* [pool_size], private to the thread while a loop runs */
 } CpuBackend;
@@ -53,6 +54,14 @@ void conv_pack(CpuBackend *b, float *packed, View w);
 
 size_t cpu_weight_bytes(Backend *b, WeightKind kind, View host);
 View cpu_weight_import(Stream *s, WeightKind kind, View host, void *storage);
+View cpu_weight_view(Backend *b, WeightKind kind, View host, void *storage);
+
+/* memory.c */
+uint64_t cpu_memory_free_bytes(Backend *base);
+int cpu_memory_new(Backend *base, size_t bytes, Memory **ret, Err *err);
+void cpu_memory_free(Memory *base);
+int cpu_memory_export(Memory *base, int *ret_fd, Err *err);
+int cpu_memory_import(Backend *base, int fd, size_t bytes, Memory **ret, Err *err);
 
 void cpu_copy(Stream *s, View y, View x);
 void cpu_fill(Stream *s, View y, float value);

@@ -7,7 +7,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 static void cpu_free(Backend *base) {
     CpuBackend *b = CONTAINER_OF(base, CpuBackend, base);
@@ -43,47 +42,6 @@ bool scratch_reserve(Stream *s, size_t floats, const char *op) {
 void cpu_for_rows(CpuBackend *b, int64_t n, int64_t n_elements, PoolFunc *func, void *context) {
     int64_t grain = GRAIN_ELEMENTS / MAX(n_elements, (int64_t)1);
     pool_for(b->pool, n, MAX(grain, (int64_t)1), func, context);
-}
-
-static uint64_t available_bytes(void) {
-    _cleanup_fclose_ FILE *f = fopen("/proc/meminfo", "re");
-    char line[128];
-    unsigned long long kib;
-    while (f && fgets(line, sizeof(line), f))
-        if (sscanf(line, "MemAvailable: %llu kB", &kib) == 1)
-            return kib * KIB;
-    return (uint64_t)sysconf(_SC_AVPHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
-}
-
-static uint64_t cpu_memory_free_bytes(Backend *base) {
-    CpuBackend *b = CONTAINER_OF(base, CpuBackend, base);
-    uint64_t available = available_bytes();
-    return b->memory_limit ? MIN(available, b->memory_limit - b->memory_used) : available;
-}
-
-static int cpu_memory_new(Backend *base, size_t bytes, Memory **ret, Err *err) {
-    CpuBackend *b = CONTAINER_OF(base, CpuBackend, base);
-    uint64_t limit = b->memory_limit ? b->memory_limit : INT64_MAX;
-    if (bytes > limit - b->memory_used)
-        return err_set(err, -ENOMEM, "%zu bytes of memory wanted, %llu of %llu in use", bytes,
-                (unsigned long long)b->memory_used, (unsigned long long)limit);
-    _cleanup_free_ Memory *m = calloc(1, sizeof(*m));
-    if (!m)
-        return err_set(err, -ENOMEM, "no memory for a description of %zu bytes", bytes);
-    *m = (Memory){.backend = base, .bytes = bytes};
-    m->data = aligned_alloc(STREAM_ALIGNMENT, size_align(MAX(bytes, (size_t)1), STREAM_ALIGNMENT));
-    if (!m->data)
-        return err_set(err, -ENOMEM, "no memory for %zu bytes", bytes);
-    b->memory_used += bytes;
-    *ret = TAKE_PTR(m);
-    return 0;
-}
-
-static void cpu_memory_free(Memory *m) {
-    CpuBackend *b = CONTAINER_OF(m->backend, CpuBackend, base);
-    b->memory_used -= m->bytes;
-    free(m->data);
-    free(m);
 }
 
 static int cpu_pin(Backend *b, const void *data, size_t bytes, Err *err) {
@@ -132,10 +90,13 @@ static const BackendOps cpu_ops = {
         .memory_free_bytes = cpu_memory_free_bytes,
         .memory_new = cpu_memory_new,
         .memory_free = cpu_memory_free,
+        .memory_export = cpu_memory_export,
+        .memory_import = cpu_memory_import,
         .pin = cpu_pin,
         .unpin = cpu_unpin,
         .weight_bytes = cpu_weight_bytes,
         .weight_import = cpu_weight_import,
+        .weight_view = cpu_weight_view,
         .stream_new = cpu_stream_new,
         .stream_free = cpu_stream_free,
         .stream_sync = cpu_stream_sync,
@@ -193,6 +154,7 @@ static int cpu_open(const BackendOptions *options, Backend **ret, Err *err) {
     b->base.ops = &cpu_ops;
     b->kernels = kernels;
     b->memory_limit = options->memory_limit;
+    b->exportable = options->exportable;
     int r = pool_new(options->n_threads, &b->pool, err);
     if (r < 0) {
         free(b);

@@ -29,17 +29,17 @@ size_t cpu_weight_bytes(Backend *b, WeightKind kind, View host) {
     return 0;
 }
 
+View cpu_weight_view(Backend *b, WeightKind kind, View host, void *storage) {
+    if (cpu_weight_bytes(b, kind, host) == 0)
+        return host;
+    return view_make(storage, DTYPE_F32, host.rank, host.dim);
+}
+
 View cpu_weight_import(Stream *s, WeightKind kind, View host, void *storage) {
     CpuBackend *b = cpu_of(s);
-    View w = host;
-    if (kind == WEIGHT_CONV) {
+    if (kind == WEIGHT_CONV)
         conv_pack(b, storage, host);
-    } else if (kind == WEIGHT_VECTOR && !is_f32_in_place(host)) {
+    else if (kind == WEIGHT_VECTOR && !is_f32_in_place(host))
         cpu_widen_row(b->kernels, storage, host.data, host.dtype, view_count(host));
-    } else {
-        return w;
-    }
-    w.data = storage;
-    w.dtype = DTYPE_F32;
-    return w;
+    return cpu_weight_view(s->backend, kind, host, storage);
 }

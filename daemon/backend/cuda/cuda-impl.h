@@ -83,6 +83,8 @@ static inline CudaStream *cuda_stream(Stream *s) {
 uint64_t cuda_memory_free_bytes(Backend *b);
 int cuda_memory_new(Backend *b, size_t bytes, Memory **ret, Err *err);
 void cuda_memory_free(Memory *m);
+int cuda_memory_export(Memory *m, int *ret_fd, Err *err);
+int cuda_memory_import(Backend *b, int fd, size_t bytes, Memory **ret, Err *err);
 int cuda_pin(Backend *b, const void *data, size_t bytes, Err *err);
 void cuda_unpin(Backend *b, const void *data, size_t bytes);
 void pins_done(Pins *p);
@@ -96,6 +98,7 @@ void cuda_download(Stream *s, View y, View x);
 void cuda_gather_rows(Stream *s, View y, View table, const int32_t *ids);
 size_t cuda_weight_bytes(Backend *b, WeightKind kind, View host);
 View cuda_weight_import(Stream *s, WeightKind kind, View host, void *storage);
+View cuda_weight_view(Backend *b, WeightKind kind, View host, void *storage);
 void ring_done(Ring *r);
 
 /* stream.c */

@@ -17,6 +17,8 @@ static const struct {
         {"cuMemMap", offsetof(Driver, map), 10020, false},
         {"cuMemUnmap", offsetof(Driver, unmap), 10020, false},
         {"cuMemSetAccess", offsetof(Driver, set_access), 10020, false},
+        {"cuMemExportToShareableHandle", offsetof(Driver, export), 10020, false},
+        {"cuMemImportFromShareableHandle", offsetof(Driver, import), 10020, false},
         {"cuGetErrorString", offsetof(Driver, error_string), 6000, false},
         {"cuTensorMapEncodeTiled", offsetof(Driver, encode), 12000, true},
 };

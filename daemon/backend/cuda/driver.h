@@ -16,6 +16,8 @@ typedef struct Driver {
     PFN_cuMemMap_v10020 map;
     PFN_cuMemUnmap_v10020 unmap;
     PFN_cuMemSetAccess_v10020 set_access;
+    PFN_cuMemExportToShareableHandle_v10020 export;
+    PFN_cuMemImportFromShareableHandle_v10020 import;
     PFN_cuGetErrorString_v6000 error_string;
     TensorMapEncode encode; /* NULL where the driver has none */
 } Driver;

@@ -3,6 +3,8 @@
 #include "base/size.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <sys/stat.h>
 
 #define PIN_BYTES ((size_t)256 << 20)
 
@@ -33,15 +35,11 @@ static void memory_unmap(CudaBackend *b, CudaMemory *m, bool is_mapped) {
         (void)b->driver.release(m->handle);
 }
 
+/* Gives the block of m->handle an address; the block is released where that fails. */
 static int memory_map(CudaBackend *b, CudaMemory *m, Err *err) {
     const Driver *d = &b->driver;
     CUdeviceptr address;
-    CUresult e = d->create(&m->handle, m->mapped, &b->place, 0);
-    if (e != CUDA_SUCCESS) {
-        m->handle = 0;
-        return driver_error(d, e, "cuMemCreate", err);
-    }
-    e = d->reserve(&address, m->mapped, 0, 0, 0);
+    CUresult e = d->reserve(&address, m->mapped, 0, 0, 0);
     if (e != CUDA_SUCCESS) {
         memory_unmap(b, m, false);
         return driver_error(d, e, "cuMemAddressReserve", err);
@@ -82,7 +80,21 @@ static void memory_uncount(CudaBackend *b, size_t bytes) {
     (void)pthread_mutex_unlock(&b->lock);
 }
 
-int cuda_memory_new(Backend *base, size_t bytes, Memory **ret, Err *err) {
+static int block_create(CudaBackend *b, CudaMemory *m, Err *err) {
+    CUresult e = b->driver.create(&m->handle, m->mapped, &b->place, 0);
+    return e == CUDA_SUCCESS ? 0 : driver_error(&b->driver, e, "cuMemCreate", err);
+}
+
+/* The descriptor itself takes the place of a pointer in this call. */
+static int block_import(CudaBackend *b, int fd, CudaMemory *m, Err *err) {
+    CUresult e = b->driver.import(
+            &m->handle, (void *)(intptr_t)fd, CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR);
+    return e == CUDA_SUCCESS ? 0
+                             : driver_error(&b->driver, e, "cuMemImportFromShareableHandle", err);
+}
+
+/* A new block, or with fd >= 0 the one behind it. */
+static int memory_make(Backend *base, size_t bytes, int fd, Memory **ret, Err *err) {
     CudaBackend *b = cuda_backend(base);
     uint64_t sum;
     if (!size_add(bytes, b->granularity - 1, &sum))
@@ -97,13 +109,41 @@ int cuda_memory_new(Backend *base, size_t bytes, Memory **ret, Err *err) {
     if (r < 0)
         return r;
     (void)cudaSetDevice(b->device); /* of this thread; fails as the next call does */
-    r = memory_map(b, m, err);
+    r = fd < 0 ? block_create(b, m, err) : block_import(b, fd, m, err);
+    if (r == 0)
+        r = memory_map(b, m, err);
     if (r < 0) {
         memory_uncount(b, m->mapped);
         return err_prefix(err, r, "%zu bytes of device memory", m->mapped);
     }
     *ret = &TAKE_PTR(m)->base;
     return 0;
+}
+
+int cuda_memory_new(Backend *b, size_t bytes, Memory **ret, Err *err) {
+    return memory_make(b, bytes, -1, ret, err);
+}
+
+int cuda_memory_export(Memory *base, int *ret_fd, Err *err) {
+    const CudaBackend *b = cuda_backend(base->backend);
+    const CudaMemory *m = CONTAINER_OF(base, CudaMemory, base);
+    if (b->place.requestedHandleTypes != CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR)
+        return err_set(err, -ENOTSUP, "the driver gives no descriptors of this device's memory");
+    int fd = -1;
+    CUresult e = b->driver.export(&fd, m->handle, CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR, 0);
+    if (e != CUDA_SUCCESS)
+        return driver_error(&b->driver, e, "cuMemExportToShareableHandle", err);
+    (void)fcntl(fd, F_SETFD, FD_CLOEXEC); /* cannot fail for an open descriptor */
+    *ret_fd = fd;
+    return 0;
+}
+
+/* The driver's descriptors are files of /dev/nvidiactl; it tells blocks of another size itself. */
+int cuda_memory_import(Backend *b, int fd, size_t bytes, Memory **ret, Err *err) {
+    struct stat st;
+    if (fstat(fd, &st) < 0 || !S_ISCHR(st.st_mode))
+        return err_set(err, -EBADMSG, "descriptor %d is not one of the NVIDIA driver", fd);
+    return memory_make(b, bytes, fd, ret, err);
 }
 
 void cuda_memory_free(Memory *base) {

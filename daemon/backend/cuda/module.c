@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <string.h>
 
 /* The table is filled per backend: one symbol, no static mutable state. */
 typedef struct Device {
@@ -75,6 +76,8 @@ static int info_fill(CudaBackend *b, Err *err) {
     b->base.info = (BackendInfo){.name = "cuda",
             .activation = b->exact ? DTYPE_F32 : DTYPE_BF16,
             .memory_total = properties.totalGlobalMem};
+    static_assert(sizeof(properties.uuid) == sizeof(b->base.info.uuid), "a UUID has 16 bytes");
+    memcpy(b->base.info.uuid, &properties.uuid, sizeof(b->base.info.uuid));
     (void)snprintf(b->base.info.device, sizeof(b->base.info.device), "%.95s", properties.name);
     return 0;
 }
@@ -100,10 +103,13 @@ static int module_open(const BackendOptions *options, Backend **ret, Err *err) {
             .memory_free_bytes = cuda_memory_free_bytes,
             .memory_new = cuda_memory_new,
             .memory_free = cuda_memory_free,
+            .memory_export = cuda_memory_export,
+            .memory_import = cuda_memory_import,
             .pin = cuda_pin,
             .unpin = cuda_unpin,
             .weight_bytes = cuda_weight_bytes,
             .weight_import = cuda_weight_import,
+            .weight_view = cuda_weight_view,
             .stream_new = cuda_stream_new,
             .stream_free = cuda_stream_free,
             .stream_sync = cuda_stream_sync,

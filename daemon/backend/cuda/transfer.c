@@ -195,10 +195,16 @@ static void import_converted(Stream *s, View host, View y) {
     }
 }
 
-View cuda_weight_import(Stream *s, WeightKind kind, View host, void *storage) {
+View cuda_weight_view(Backend *b, WeightKind kind, View host, void *storage) {
     if (kind == WEIGHT_TABLE)
         return host;
-    View y = view_make(storage, weight_dtype(s->backend, kind), host.rank, host.dim);
+    return view_make(storage, weight_dtype(b, kind), host.rank, host.dim);
+}
+
+View cuda_weight_import(Stream *s, WeightKind kind, View host, void *storage) {
+    View y = cuda_weight_view(s->backend, kind, host, storage);
+    if (kind == WEIGHT_TABLE)
+        return y;
     if (kind == WEIGHT_CONV)
         import_conv(s, host, y);
     else if (y.dtype == host.dtype)

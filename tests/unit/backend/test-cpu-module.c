@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <string.h>
+#include <unistd.h>
 
 /* AddressSanitizer ends the process at an absurd size unless told otherwise. */
 __attribute__((visibility("default"))) const char *__asan_default_options(void);
@@ -111,6 +112,8 @@ static void weights_are_borrowed_where_they_can_be(void **state) {
         assert_int_equal(weight_bytes(b, cases[i].kind, cases[i].host), cases[i].bytes);
         assert_int_equal(memory_new(b, cases[i].bytes, &m, NULL), 0);
         View w = weight_import(s, cases[i].kind, cases[i].host, memory_data(m));
+        View again = weight_view(b, cases[i].kind, cases[i].host, memory_data(m));
+        assert_true(view_same_shape(w, again) && w.data == again.data && w.dtype == again.dtype);
         assert_true(view_same_shape(w, cases[i].host));
         assert_ptr_equal(w.data, cases[i].bytes ? memory_data(m) : cases[i].host.data);
         assert_int_equal(w.dtype, cases[i].bytes ? DTYPE_F32 : cases[i].host.dtype);
@@ -141,6 +144,48 @@ static void streams_and_events_cost_nothing(void **state) {
     backend_free(b);
 }
 
+static void exported_memory_outlives_its_backend(void **state) {
+    enum { BYTES = 5000 };
+    Backend *b = open_with((BackendOptions){.n_threads = 1, .exportable = true});
+    Memory *m = NULL;
+    int fd = -1;
+    assert_int_equal(memory_new(b, BYTES, &m, NULL), 0);
+    memset(memory_data(m), 0x5a, BYTES);
+    assert_int_equal(memory_export(m, &fd, NULL), 0);
+    memory_free(m);
+    backend_free(b);
+
+    b = open_with((BackendOptions){.n_threads = 1, .memory_limit = BYTES});
+    Err err = {0};
+    assert_int_equal(memory_import(b, fd, 2 * BYTES, &m, &err), -EBADMSG);
+    assert_non_null(strstr(err_text(&err), "is a file of 8192 bytes, wanted is a memory file of"));
+    err_clear(&err);
+    assert_int_equal(memory_import(b, fd, BYTES, &m, &err), 0);
+    close(fd);
+    uint8_t wanted[BYTES];
+    memset(wanted, 0x5a, BYTES);
+    assert_memory_equal(memory_data(m), wanted, BYTES);
+    assert_int_equal(backend_memory_free(b), 0);
+    memory_free(m);
+    assert_int_equal(backend_memory_free(b), BYTES);
+    backend_free(b);
+}
+
+static void other_descriptors_are_no_memory(void **state) {
+    Backend *b = open_with((BackendOptions){.n_threads = 1});
+    Memory *m = NULL;
+    int pipes[2], fd;
+    assert_int_equal(pipe(pipes), 0);
+    assert_int_equal(memory_import(b, pipes[0], 4096, &m, NULL), -EBADMSG);
+    assert_int_equal(memory_import(b, -1, 4096, &m, NULL), -EBADF);
+    close(pipes[0]);
+    close(pipes[1]);
+    assert_int_equal(memory_new(b, 4096, &m, NULL), 0);
+    assert_int_equal(memory_export(m, &fd, NULL), -ENOTSUP);
+    memory_free(m);
+    backend_free(b);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
             cmocka_unit_test(says_what_it_is),
@@ -149,6 +194,8 @@ int main(void) {
             cmocka_unit_test(memory_without_limit_is_the_hosts),
             cmocka_unit_test(pinning_is_accepted),
             cmocka_unit_test(weights_are_borrowed_where_they_can_be),
+            cmocka_unit_test(exported_memory_outlives_its_backend),
+            cmocka_unit_test(other_descriptors_are_no_memory),
             cmocka_unit_test(streams_and_events_cost_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
