@@ -130,7 +130,7 @@ static void undo_backend(void *context) {
 
 static int step_architecture(void *context, const StepCall *call, Err *err) {
     Startup *p = context;
-    int r = pipeline_new(p->backend, p->checkpoint, NULL, &p->pipeline, err);
+    int r = pipeline_new(p->backend, p->checkpoint, NULL, 0, &p->pipeline, err);
     if (r < 0)
         return r;
     (void)pthread_mutex_lock(&p->lock);

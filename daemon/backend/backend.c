@@ -60,6 +60,10 @@ void *memory_data(const Memory *m) {
     return m->data;
 }
 
+size_t memory_bytes(const Memory *m) {
+    return m->bytes;
+}
+
 int memory_export(Memory *m, int *ret_fd, Err *err) {
     return m->backend->ops->memory_export(m, ret_fd, err);
 }

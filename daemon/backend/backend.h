@@ -55,7 +55,8 @@ uint64_t backend_memory_free(Backend *b);
 /* memory_new - device memory for weights, outside any stream's workspace; not zeroed. */
 int memory_new(Backend *b, size_t bytes, Memory **ret, Err *err);
 Memory *memory_free(Memory *m);
-void *memory_data(const Memory *m); /* device address, aligned to 256 bytes or more */
+void *memory_data(const Memory *m);   /* device address, aligned to 256 bytes or more */
+size_t memory_bytes(const Memory *m); /* as given to memory_new() */
 
 /* memory_export - a descriptor that keeps the memory and its contents until it is closed, whatever
  * becomes of this process and its device; the caller's, close-on-exec.

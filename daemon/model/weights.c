@@ -204,17 +204,22 @@ uint64_t weights_bytes(const Weights *w, Backend *b) {
     return bytes;
 }
 
-int weights_await_bytes(const WeightGroup *g, uint64_t timeout_usec, Err *err) {
-    for (size_t i = 0; i < g->n_bindings; i++) {
-        int r = checkpoint_wait(g->weights->checkpoint, g->bindings[i].host, timeout_usec, err);
-        if (r < 0)
-            return err_prefix(err, r, "%s", g->weights->part);
-        if (r == CHECKPOINT_TIMEOUT)
-            return err_set(err, -ETIMEDOUT,
-                    "tensor '%s' of %s did not arrive in memory within %" PRIu64 " s",
-                    g->bindings[i].name, g->weights->part, timeout_usec / 1000000);
-    }
+static int await_binding(const WeightGroup *g, const Binding *b, uint64_t timeout_usec, Err *err) {
+    int r = checkpoint_wait(g->weights->checkpoint, b->host, timeout_usec, err);
+    if (r < 0)
+        return err_prefix(err, r, "%s", g->weights->part);
+    if (r == CHECKPOINT_TIMEOUT)
+        return err_set(err, -ETIMEDOUT,
+                "tensor '%s' of %s did not arrive in memory within %" PRIu64 " s", b->name,
+                g->weights->part, timeout_usec / 1000000);
     return 0;
+}
+
+int weights_await_bytes(const WeightGroup *g, uint64_t timeout_usec, Err *err) {
+    int r = 0;
+    for (size_t i = 0; i < g->n_bindings && r == 0; i++)
+        r = await_binding(g, &g->bindings[i], timeout_usec, err);
+    return r;
 }
 
 static bool is_loaded(WeightGroup *g) {
@@ -240,6 +245,52 @@ void weights_import_group(WeightGroup *g, Stream *s, char *storage) {
     }
 }
 
+static void set_ready(WeightGroup *g, Event *ready) {
+    (void)pthread_mutex_lock(&g->weights->lock);
+    g->ready = ready;
+    (void)pthread_cond_broadcast(&g->weights->changed);
+    (void)pthread_mutex_unlock(&g->weights->lock);
+}
+
+/* Shows the weights where they lie already; host bytes that are used in place must be there. */
+static int place_views(WeightGroup *g, Backend *b, char *at, uint64_t timeout_usec, Err *err) {
+    for (size_t i = 0; i < g->n_bindings; i++) {
+        Binding *binding = &g->bindings[i];
+        uint64_t size = binding_bytes(binding, b);
+        int r = size > 0 ? 0 : await_binding(g, binding, timeout_usec, err);
+        if (r < 0)
+            return r;
+        binding->loaded = weight_view(b, binding->kind, binding->host, size > 0 ? at : NULL);
+        at += size;
+    }
+    return 0;
+}
+
+int weights_adopt_group(WeightGroup *g, Stream *s, Memory *m, uint64_t timeout_usec, Err *err) {
+    Backend *b = stream_backend(s);
+    const char *part = g->weights->part;
+    uint64_t bytes = weights_group_bytes(g, b);
+    if (is_loaded(g))
+        return err_set(err, -EEXIST, "weights '%s' of %s are loaded already", g->name, part);
+    if (memory_bytes(m) != bytes)
+        return err_set(err, -EBADMSG, "weights '%s' of %s take %" PRIu64 " bytes, given were %zu",
+                g->name, part, bytes, memory_bytes(m));
+    Event *ready;
+    int r = place_views(g, b, memory_data(m), timeout_usec, err);
+    if (r == 0)
+        r = event_new(b, &ready, err);
+    if (r < 0)
+        return r;
+    g->memory = m;
+    stream_record(s, ready);
+    set_ready(g, ready);
+    return 0;
+}
+
+Memory *weights_group_memory(const WeightGroup *g) {
+    return g->memory;
+}
+
 int weights_load_group(WeightGroup *g, Stream *s, uint64_t timeout_usec, Err *err) {
     if (is_loaded(g))
         return 0;
@@ -260,10 +311,7 @@ int weights_load_group(WeightGroup *g, Stream *s, uint64_t timeout_usec, Err *er
 
     weights_import_group(g, s, bytes > 0 ? memory_data(g->memory) : NULL);
     stream_record(s, ready);
-    (void)pthread_mutex_lock(&g->weights->lock);
-    g->ready = ready;
-    (void)pthread_cond_broadcast(&g->weights->changed);
-    (void)pthread_mutex_unlock(&g->weights->lock);
+    set_ready(g, ready);
     return 0;
 }
 

@@ -70,6 +70,20 @@ uint64_t weights_bytes(const Weights *w, Backend *b);
 int weights_load(Weights *w, Stream *s, uint64_t timeout_usec, Err *err);
 int weights_load_group(WeightGroup *g, Stream *s, uint64_t timeout_usec, Err *err);
 
+/* weights_adopt_group - as weights_load_group(), with the device memory of another process that
+ * loaded the same group with the same build: nothing is copied. Waits only for bytes that are used
+ * in host memory.
+ *
+ *   m  weights_group_bytes() long, more than 0; the group's from then on, unless it fails
+ *
+ * Returns as weights_load_group(); -EBADMSG when m has another size; -EEXIST when the group is
+ * loaded. */
+int weights_adopt_group(WeightGroup *g, Stream *s, Memory *m, uint64_t timeout_usec, Err *err);
+
+/* weights_group_memory - what weights_load_group() took for the group, NULL when nothing; the
+ * group's. */
+Memory *weights_group_memory(const WeightGroup *g);
+
 /* weights_expect - from now on weights_need() waits for groups that are not loaded yet, until
  * weights_settle() says that no more will come. */
 void weights_expect(Weights *w);

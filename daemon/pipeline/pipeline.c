@@ -155,7 +155,8 @@ static uint64_t device_budget(Backend *b) {
     return bytes > slack ? bytes - slack : 0;
 }
 
-int pipeline_new(Backend *b, Checkpoint *c, const Request *reserve, Pipeline **ret, Err *err) {
+int pipeline_new(Backend *b, Checkpoint *c, const Request *reserve, uint64_t held_bytes,
+        Pipeline **ret, Err *err) {
     _cleanup_(pipeline_freep) Pipeline *p = calloc(1, sizeof(*p));
     if (!p)
         return err_set(err, -ENOMEM, "no memory for a pipeline");
@@ -168,7 +169,7 @@ int pipeline_new(Backend *b, Checkpoint *c, const Request *reserve, Pipeline **r
     Request own;
     request_init(&own, &p->defaults);
     own.prompt = (char[]){""};
-    p->budget = device_budget(b);
+    p->budget = device_budget(b) + held_bytes;
     r = choose_residency(p, reserve ? reserve : &own, err);
     if (r < 0)
         return r;
@@ -216,6 +217,21 @@ int pipeline_load(Pipeline *p, const PipelineLoad *how, Err *err) {
     (void)pthread_cond_broadcast(&p->loaded);
     (void)pthread_mutex_unlock(&p->lock);
     return r;
+}
+
+size_t pipeline_parkable(const Pipeline *p, uint64_t ret[static RESIDENCY_MAX_PARKABLE]) {
+    WeightGroup *groups[RESIDENCY_MAX_PARKABLE];
+    size_t n = residency_parkable(p->model, p->backend, p->residency, groups);
+    for (size_t i = 0; i < n; i++)
+        ret[i] = weights_group_bytes(groups[i], p->backend);
+    return n;
+}
+
+int pipeline_export(const Pipeline *p, size_t i, int *ret_fd, Err *err) {
+    WeightGroup *groups[RESIDENCY_MAX_PARKABLE];
+    size_t n = residency_parkable(p->model, p->backend, p->residency, groups);
+    assert(i < n);
+    return memory_export(weights_group_memory(groups[i]), ret_fd, err);
 }
 
 void pipeline_defaults(const Pipeline *p, RequestDefaults *ret) {

@@ -23,9 +23,11 @@ typedef int FrameSink(void *context, const uint8_t *rgb, int64_t n, Err *err);
  * outlive the pipeline.
  *
  *   reserve  the largest request that must fit; NULL: one of the model's defaults
+ *   held_bytes  device memory of parked weights, which will be adopted or given back
  *
  * Returns 0; -E2BIG with the numbers when it fits in no way; what is wrong with the checkpoint. */
-int pipeline_new(Backend *b, Checkpoint *c, const Request *reserve, Pipeline **ret, Err *err);
+int pipeline_new(Backend *b, Checkpoint *c, const Request *reserve, uint64_t held_bytes,
+        Pipeline **ret, Err *err);
 Pipeline *pipeline_free(Pipeline *p);
 
 /* pipeline_load - brings in the weights, in order of first use. Called once, from any thread. Where
@@ -36,6 +38,15 @@ Pipeline *pipeline_free(Pipeline *p);
  * run fails where weights are missing. */
 typedef ResidencyLoad PipelineLoad;
 int pipeline_load(Pipeline *p, const PipelineLoad *how, Err *err);
+
+/* pipeline_parkable - the sizes of the pieces of device memory that can outlive this process, in
+ * the order in which how->parked of pipeline_load() wants them back; returns their number, 0 where
+ * weights do not stay. Depends on checkpoint, residency and build. */
+size_t pipeline_parkable(const Pipeline *p, uint64_t ret[static RESIDENCY_MAX_PARKABLE]);
+
+/* pipeline_export - a descriptor of the i-th of these, as memory_export(); once pipeline_load() has
+ * succeeded. Any thread. */
+int pipeline_export(const Pipeline *p, size_t i, int *ret_fd, Err *err);
 
 /* pipeline_defaults - what the model itself says of a request; pipeline_size_multiple - what width
  * and height must be multiples of. */

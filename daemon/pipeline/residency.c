@@ -38,10 +38,44 @@ uint64_t residency_peak(const Model *m, Backend *b, Residency r, const Workspace
     return MAX(text + dit + encoder + w->denoise, text + decoder + w->decode);
 }
 
+typedef struct Parkable {
+    Backend *backend;
+    WeightGroup **group;
+    size_t n;
+    bool overflow;
+} Parkable;
+
+static void add_parkable(Parkable *p, WeightGroup *g) {
+    if (weights_group_bytes(g, p->backend) == 0)
+        return;
+    if (p->n == RESIDENCY_MAX_PARKABLE)
+        p->overflow = true;
+    else
+        p->group[p->n++] = g;
+}
+
+size_t residency_parkable(
+        const Model *m, Backend *b, Residency r, WeightGroup *ret[static RESIDENCY_MAX_PARKABLE]) {
+    Parkable p = {.backend = b, .group = ret};
+    if (r >= RESIDENCY_BY_PHASE)
+        return 0;
+    const Weights *layers[] = {umt5_weights(m->umt5), dit_weights(m->dit)};
+    for (size_t k = 0; k < ARRAY_LEN(layers); k++) {
+        size_t n = weights_n_groups(layers[k]);
+        bool streamed = k == 0 && streams_text(r);
+        for (size_t i = 0; i < n; i++)
+            if (!streamed || i == 0 || i == n - 1)
+                add_parkable(&p, weights_group_at(layers[k], i));
+    }
+    add_parkable(&p, vae_encoder_group(m->vae));
+    add_parkable(&p, vae_decoder_group(m->vae));
+    return p.overflow ? 0 : p.n;
+}
+
 typedef struct Loading {
     Stream *s;
     const ResidencyLoad *how;
-    size_t n_loaded, n_groups;
+    size_t n_loaded, n_groups, n_adopted;
 } Loading;
 
 static void cover(void *context, View host) {
@@ -49,9 +83,17 @@ static void cover(void *context, View host) {
 }
 
 static int load_group(Loading *l, WeightGroup *g, Err *err) {
-    if (l->how->pinner)
-        weights_visit_copied(g, stream_backend(l->s), cover, l->how->pinner);
-    int r = weights_load_group(g, l->s, l->how->timeout_usec, err);
+    int r;
+    if (l->how->parked && weights_group_bytes(g, stream_backend(l->s)) > 0) {
+        Memory **m = &l->how->parked[l->n_adopted++];
+        r = weights_adopt_group(g, l->s, *m, l->how->timeout_usec, err);
+        if (r == 0)
+            *m = NULL;
+    } else {
+        if (l->how->pinner)
+            weights_visit_copied(g, stream_backend(l->s), cover, l->how->pinner);
+        r = weights_load_group(g, l->s, l->how->timeout_usec, err);
+    }
     if (r < 0 || !l->how->on_group)
         return r;
     r = l->how->on_group(l->how->context, ++l->n_loaded, l->n_groups);

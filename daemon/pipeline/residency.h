@@ -27,6 +27,13 @@ typedef struct Workspaces {
 /* residency_peak - device memory that weights and workspaces take at once, at most. Any thread. */
 uint64_t residency_peak(const Model *m, Backend *b, Residency r, const Workspaces *w);
 
+/* residency_parkable - the groups whose device memory is filled once and never given back, in order
+ * of use; none where weights come and go. Returns how many, RESIDENCY_MAX_PARKABLE at most. Any
+ * thread. */
+enum { RESIDENCY_MAX_PARKABLE = 250 };
+size_t residency_parkable(
+        const Model *m, Backend *b, Residency r, WeightGroup *ret[static RESIDENCY_MAX_PARKABLE]);
+
 /* residency_load - brings in what the phase of denoising needs, and what stays; in order of use.
  *
  *   on_group  after each group; negative stops; may be NULL */
@@ -34,6 +41,8 @@ typedef int ResidencyLoaded(void *context, size_t n_loaded, size_t n_groups);
 typedef struct ResidencyLoad {
     uint64_t timeout_usec; /* for the bytes of one group */
     Pinner *pinner;        /* covers what is copied, before it is; NULL: nothing is page-locked */
+    Memory **parked;       /* of residency_parkable()'s groups, from an earlier process: adopted
+                            * instead of loaded, taken and set to NULL one by one; or NULL */
     ResidencyLoaded *on_group;
     void *context;
 } ResidencyLoad;

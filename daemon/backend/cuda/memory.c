@@ -130,6 +130,7 @@ int cuda_memory_export(Memory *base, int *ret_fd, Err *err) {
     if (b->place.requestedHandleTypes != CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR)
         return err_set(err, -ENOTSUP, "the driver gives no descriptors of this device's memory");
     int fd = -1;
+    (void)cudaSetDevice(b->device); /* of this thread; fails as the next call does */
     CUresult e = b->driver.export(&fd, m->handle, CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR, 0);
     if (e != CUDA_SUCCESS)
         return driver_error(&b->driver, e, "cuMemExportToShareableHandle", err);

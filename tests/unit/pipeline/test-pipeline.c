@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <pthread.h>
 #include <string.h>
+#include <unistd.h>
 
 /* A small request: 9 frames of 64x64 in 3 guided steps. */
 static const Request small = {
@@ -39,11 +40,12 @@ static int bench_open(Bench *b, uint64_t memory_limit, Err *err) {
     int r = manifest_open(TINY_WAN, &b->manifest, err);
     if (r == 0)
         r = checkpoint_open_files(b->manifest, &b->checkpoint, err);
-    const BackendOptions options = {.n_threads = 2, .memory_limit = memory_limit};
+    const BackendOptions options = {
+            .n_threads = 2, .memory_limit = memory_limit, .exportable = true};
     if (r == 0)
         r = backend_open(&backend_cpu, &options, &b->backend, err);
     if (r == 0)
-        r = pipeline_new(b->backend, b->checkpoint, &small, &b->pipeline, err);
+        r = pipeline_new(b->backend, b->checkpoint, &small, 0, &b->pipeline, err);
     return r;
 }
 
@@ -290,6 +292,101 @@ static void what_the_model_cannot_make_is_refused(void **state) {
     bench_close(&b);
 }
 
+/* What one process has left to the next. */
+typedef struct Parked {
+    uint64_t bytes[RESIDENCY_MAX_PARKABLE];
+    int fd[RESIDENCY_MAX_PARKABLE];
+    size_t n;
+} Parked;
+
+static void park(Bench *b, Parked *ret) {
+    Err err = {0};
+    ret->n = pipeline_parkable(b->pipeline, ret->bytes);
+    for (size_t i = 0; i < ret->n; i++)
+        if (pipeline_export(b->pipeline, i, &ret->fd[i], &err) < 0)
+            fail_msg("%s", err_text(&err));
+}
+
+static uint64_t take_back(Bench *b, const Parked *parked, Memory *ret[]) {
+    Err err = {0};
+    uint64_t bytes = 0;
+    for (size_t i = 0; i < parked->n; i++) {
+        if (memory_import(b->backend, parked->fd[i], parked->bytes[i], &ret[i], &err) < 0)
+            fail_msg("%s", err_text(&err));
+        bytes += parked->bytes[i];
+    }
+    return bytes;
+}
+
+static void close_parked(const Parked *parked) {
+    for (size_t i = 0; i < parked->n; i++)
+        close(parked->fd[i]);
+}
+
+static void parked_weights_give_the_same_bytes(void **state) {
+    Bench b;
+    Parked parked;
+    Err err = {0};
+    assert_int_equal(bench_open(&b, 0, &err), 0);
+    bench_load(&b);
+    Digest wanted = run(&b, &small, NULL);
+    park(&b, &parked);
+    bench_close(&b);
+    assert_true(parked.n > 2);
+
+    for (int k = 0; k < 2; k++) { /* the second time they have been used by two processes */
+        Memory *memory[RESIDENCY_MAX_PARKABLE] = {0};
+        assert_int_equal(bench_open(&b, 0, &err), 0);
+        (void)take_back(&b, &parked, memory);
+        const PipelineLoad how = {.timeout_usec = USEC_INFINITY, .parked = memory};
+        assert_int_equal(pipeline_load(b.pipeline, &how, &err), 0);
+        for (size_t i = 0; i < parked.n; i++)
+            assert_null(memory[i]);
+        Digest d = run(&b, &small, NULL);
+        assert_true(digest_eq(&d, &wanted));
+        bench_close(&b);
+    }
+    close_parked(&parked);
+}
+
+/* Nothing but the parked bytes is used: other ones give another video. */
+static void parked_weights_are_what_is_computed_with(void **state) {
+    Bench b;
+    Parked parked;
+    Err err = {0};
+    assert_int_equal(bench_open(&b, 0, &err), 0);
+    bench_load(&b);
+    Digest wanted = run(&b, &small, NULL);
+    park(&b, &parked);
+    bench_close(&b);
+    Memory *memory[RESIDENCY_MAX_PARKABLE] = {0};
+    assert_int_equal(bench_open(&b, 0, &err), 0);
+    (void)take_back(&b, &parked, memory);
+    for (size_t i = 0; i < parked.n; i++)
+        memset(memory_data(memory[i]), 0, parked.bytes[i] / 2);
+    const PipelineLoad how = {.timeout_usec = USEC_INFINITY, .parked = memory};
+    assert_int_equal(pipeline_load(b.pipeline, &how, &err), 0);
+    Digest d = run(&b, &small, NULL);
+    assert_false(digest_eq(&d, &wanted));
+    bench_close(&b);
+    close_parked(&parked);
+}
+
+static void a_piece_of_another_size_is_refused(void **state) {
+    Bench b;
+    uint64_t bytes[RESIDENCY_MAX_PARKABLE];
+    Memory *memory[RESIDENCY_MAX_PARKABLE] = {0};
+    Err err = {0};
+    assert_int_equal(bench_open(&b, 0, &err), 0);
+    assert_true(pipeline_parkable(b.pipeline, bytes) > 0);
+    assert_int_equal(memory_new(b.backend, bytes[0] + 256, &memory[0], &err), 0);
+    const PipelineLoad how = {.timeout_usec = USEC_INFINITY, .parked = memory};
+    assert_int_equal(pipeline_load(b.pipeline, &how, &err), -EBADMSG);
+    assert_non_null(strstr(err_text(&err), " bytes, given were "));
+    memory_free(memory[0]);
+    bench_close(&b);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
             cmocka_unit_test(every_residency_gives_the_same_bytes),
@@ -297,6 +394,9 @@ int main(void) {
             cmocka_unit_test(a_run_waits_for_weights_on_their_way),
             cmocka_unit_test(seeds_and_pictures_matter),
             cmocka_unit_test(failures_end_a_run_and_leave_the_pipeline_usable),
+            cmocka_unit_test(parked_weights_give_the_same_bytes),
+            cmocka_unit_test(parked_weights_are_what_is_computed_with),
+            cmocka_unit_test(a_piece_of_another_size_is_refused),
             cmocka_unit_test(what_the_model_cannot_make_is_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
