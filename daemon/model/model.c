@@ -89,9 +89,9 @@ int model_check(const Manifest *manifest, Checkpoint *c, Buf *unexpected, Err *e
         bool used = w && weights_is_bound(w, t->name);
         if (used && t->n_nonfinite > 0)
             return err_set(err, -EDOM,
-                    "%s: tensor '%s' has %" PRIu64
+                    "'%s': tensor '%s' has %" PRIu64
                     " values that are NaN or infinite, all must be finite",
-                    t->part, t->name, t->n_nonfinite);
+                    manifest_file(manifest, t->file)->path, t->name, t->n_nonfinite);
         if (!used && unexpected)
             buf_printf(unexpected, "%s: %s\n", t->part, t->name);
     }

@@ -76,15 +76,16 @@ static void wanted_dims(const WeightSpec *spec, const void *dims, int64_t dim[])
 
 static int check_tensor(const Weights *w, const WeightSpec *spec, const char *name, View found,
         const int64_t wanted[], Err *err) {
+    const char *file = checkpoint_source(w->checkpoint, w->part, name);
     if (found.dtype != DTYPE_F32 && found.dtype != DTYPE_BF16 && found.dtype != DTYPE_F16)
-        return err_set(err, -EBADMSG, "%s: tensor '%s' has dtype %s, it must be F32, BF16 or F16",
-                w->part, name, dtype_name(found.dtype));
+        return err_set(err, -EBADMSG, "'%s': tensor '%s' has dtype %s, it must be F32, BF16 or F16",
+                file, name, dtype_name(found.dtype));
     bool same = found.rank == spec->rank;
     for (int i = 0; same && i < spec->rank; i++)
         same = found.dim[i] == wanted[i];
     char a[VIEW_TEXT_SIZE], b[VIEW_TEXT_SIZE];
     if (!same)
-        return err_set(err, -EBADMSG, "%s: tensor '%s' is %s, the configuration wants %s", w->part,
+        return err_set(err, -EBADMSG, "'%s': tensor '%s' is %s, the configuration wants %s", file,
                 name, view_shape_text(found.rank, found.dim, a),
                 view_shape_text(spec->rank, wanted, b));
     return 0;
@@ -413,9 +414,10 @@ int weights_find_nonfinite(const Weights *w, Err *err) {
             int64_t at = first_nonfinite(g->bindings[k].host);
             if (at >= 0)
                 return err_set(err, -EDOM,
-                        "%s: tensor '%s' has a NaN or an infinity at element %" PRId64
+                        "'%s': tensor '%s' has a NaN or an infinity at element %" PRId64
                         ", all must be finite",
-                        w->part, g->bindings[k].name, at);
+                        checkpoint_source(w->checkpoint, w->part, g->bindings[k].name),
+                        g->bindings[k].name, at);
         }
     }
     return 0;

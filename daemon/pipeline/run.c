@@ -139,12 +139,12 @@ static int take_latents(Run *run, Stream *s, View x, Err *err) {
     stream_download(s, view_of(&n, DTYPE_I32, 1), count);
     stream_download(s, host_latents(run), x);
     int r = stream_finish(s, err);
-    if (r == 0 && n > 0)
-        return err_set(err, -EDOM,
-                "%" PRId32 " of %" PRId64
-                " latents are NaN or infinite: the weights do not work for this request",
-                n, view_count(x));
-    return r;
+    if (r < 0 || n == 0)
+        return r;
+    Err why = {0}; /* worth to read all weights for: it takes the blame off this program */
+    int bad = model_find_nonfinite(run->model, &why);
+    return err_set(err, -EDOM, "%" PRId32 " of %" PRId64 " latents are NaN or infinite: %s", n,
+            view_count(x), bad < 0 ? err_text(&why) : "the weights do not work for this request");
 }
 
 static int sample(Run *run, Stream *s, Guidance *g, View x, Err *err) {

@@ -113,6 +113,12 @@ int checkpoint_find(const Checkpoint *c, const char *part, const char *name, Vie
     return 0;
 }
 
+const char *checkpoint_source(const Checkpoint *c, const char *part, const char *name) {
+    const ManifestTensor *t = manifest_find_tensor(c->m, part, name);
+    assert(t);
+    return manifest_file(c->m, t->file)->path;
+}
+
 int checkpoint_file(
         const Checkpoint *c, const char *path, const char **ret_data, size_t *ret_size, Err *err) {
     for (size_t i = 0; i < manifest_n_smalls(c->m); i++) {

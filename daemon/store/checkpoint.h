@@ -36,6 +36,9 @@ CheckpointTier checkpoint_tier(const Checkpoint *c);
  * Returns 0; -ENOENT, the sentence naming part and tensor. */
 int checkpoint_find(const Checkpoint *c, const char *part, const char *name, View *ret, Err *err);
 
+/* checkpoint_source - the weight file, relative to the model, of a tensor that there is. */
+const char *checkpoint_source(const Checkpoint *c, const char *part, const char *name);
+
 /* checkpoint_file - a small file whole, e.g. "transformer/config.json", "tokenizer/spiece.model".
  * Always resident. Returns 0 or -ENOENT. */
 int checkpoint_file(

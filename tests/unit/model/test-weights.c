@@ -22,17 +22,17 @@ static const struct {
         {{DIT, "\"blocks.1.ffn.net.0.proj.weight\":{\"dtype\":\"BF16\",\"shape\":[640,160]",
                  "\"blocks.1.ffn.net.0.proj.weight\":{\"dtype\":\"BF16\",\"shape\":[160,640]"},
                 -EBADMSG,
-                "transformer: tensor 'blocks.1.ffn.net.0.proj.weight' is [160,640], the "
+                "'" DIT "': tensor 'blocks.1.ffn.net.0.proj.weight' is [160,640], the "
                 "configuration wants [640,160]"},
         {{DIT, "\"blocks.1.scale_shift_table\":{\"dtype\":\"BF16\",\"shape\":[1,6,160]",
                  "\"blocks.1.scale_shift_table\":{\"dtype\":\"BF16\",\"shape\":[6,160]"},
                 -EBADMSG,
-                "transformer: tensor 'blocks.1.scale_shift_table' is [6,160], the configuration "
+                "'" DIT "': tensor 'blocks.1.scale_shift_table' is [6,160], the configuration "
                 "wants [1,6,160]"},
         {{TEXT, "\"shared.weight\":{\"dtype\":\"BF16\",\"shape\":[1024,64]",
                  "\"shared.weight\":{\"dtype\":\"U8\",\"shape\":[2048,64]"},
                 -EBADMSG,
-                "text_encoder: tensor 'shared.weight' has dtype U8, it must be F32, BF16 or F16"},
+                "'" TEXT "': tensor 'shared.weight' has dtype U8, it must be F32, BF16 or F16"},
         {{TEXT, "\"encoder.block.2.layer.0.SelfAttention.relative_attention_bias.weight\"",
                  "\"encoder.block.2.layer.0.SelfAttention.relative_bias.weight\""},
                 -ENOENT,
@@ -42,7 +42,8 @@ static const struct {
         {{VAE, "\"post_quant_conv.weight\":{\"dtype\":\"BF16\",\"shape\":[16,16,1,1,1]",
                  "\"post_quant_conv.weight\":{\"dtype\":\"BF16\",\"shape\":[16,16,1,1]"},
                 -EBADMSG,
-                "vae: tensor 'post_quant_conv.weight' is [16,16,1,1], the configuration wants "
+                "'" VAE
+                "': tensor 'post_quant_conv.weight' is [16,16,1,1], the configuration wants "
                 "[16,16,1,1,1]"},
 };
 
@@ -99,13 +100,13 @@ static void nan_is_named(void **state) {
     tiny_reopen(&t);
     assert_int_equal(model_check(t.manifest, t.checkpoint, NULL, &err), -EDOM);
     assert_string_equal(err_text(&err),
-            "transformer: tensor 'blocks.2.attn2.to_k.weight' has 1 values that are NaN or "
+            "'" DIT "': tensor 'blocks.2.attn2.to_k.weight' has 1 values that are NaN or "
             "infinite, all must be finite");
     err_clear(&err);
     assert_int_equal(model_new(t.checkpoint, &m, NULL), 0);
     assert_int_equal(model_find_nonfinite(m, &err), -EDOM);
     assert_string_equal(err_text(&err),
-            "transformer: tensor 'blocks.2.attn2.to_k.weight' has a NaN or an infinity at element "
+            "'" DIT "': tensor 'blocks.2.attn2.to_k.weight' has a NaN or an infinity at element "
             "77, all must be finite");
     model_free(m);
     tiny_close(&t);
