@@ -1,0 +1,242 @@
+"""test-bad-input PREHEATD PREHEAT-MEDIA MODEL [CASE]... - what can go wrong, done to the real daemon: each time the
+reason names what was found and what is wanted, and the daemon serves on. Exits 77 when all cases asked for were skipped.
+"""
+import json
+import os
+import pathlib
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import time
+import traceback
+
+from daemon import Daemon, Place
+
+PREHEATD, MEDIA, MODEL = map(os.path.abspath, sys.argv[1:4])
+TRANSFORMER = "transformer/diffusion_pytorch_model.safetensors"
+VAE = "vae/diffusion_pytorch_model.safetensors"
+
+
+class Skip(Exception):
+    pass
+
+
+def rewrite(path, data):
+    path.unlink()  # it is a link to the real one
+    path.write_bytes(data)
+
+
+def header_of(data):
+    n = struct.unpack("<Q", data[:8])[0]
+    return n, json.loads(data[8:8 + n])
+
+
+def refusal(place, **sections):
+    """What a daemon that starts like this answers; it must leave cleanly all the same."""
+    with Daemon(PREHEATD, place, **sections) as d:
+        reason = d.refusal()
+        status, health = d.ask("GET", "/healthz")
+        assert status == 503 and health["reason"] == reason, health
+        assert reason in d.said(), d.said()
+        return reason
+
+
+def serves(d):
+    video = d.wait(d.create(num_inference_steps=1, num_frames=1, size="64x64"))
+    assert video["status"] == "completed", video
+
+
+def error_of(answer, status, code, param, *words):
+    found, body = answer
+    assert found == status and body["error"]["code"] == code and body["error"]["param"] == param, answer
+    for word in words:
+        assert word in body["error"]["message"], (word, body)
+
+
+def missing_file():
+    with Place(MODEL, MEDIA) as place:
+        (place.copy_model() / TRANSFORMER).unlink()
+        reason = refusal(place)
+        assert str(place.model) in reason and TRANSFORMER in reason, reason
+    with Place(MODEL, MEDIA) as place:
+        reason = refusal(place, model={"path": "/nonexistent/model"})
+        assert "'/nonexistent/model'" in reason, reason
+
+
+def truncated_shard():
+    with Place(MODEL, MEDIA) as place:
+        path = place.copy_model() / VAE
+        rewrite(path, path.read_bytes()[:-4096])
+        reason = refusal(place)
+        assert VAE in reason and "tensor '" in reason and f"of {path.stat().st_size - 8 - header_of(path.read_bytes())[0]} data bytes" in reason, reason
+
+
+def wrong_shape():
+    with Place(MODEL, MEDIA) as place:
+        path = place.copy_model() / TRANSFORMER
+        data = path.read_bytes()
+        n, header = header_of(data)
+        header["proj_out.weight"]["shape"].reverse()
+        rewrite(path, data[:8] + json.dumps(header, separators=(",", ":")).encode().ljust(n) + data[8 + n:])
+        reason = refusal(place)
+        assert "tensor 'proj_out.weight' is [160,64]" in reason and "wants [64,160]" in reason, reason
+        assert TRANSFORMER in reason, reason
+
+
+def nan_weights():
+    with Place(MODEL, MEDIA) as place:
+        path = place.copy_model() / TRANSFORMER
+        data = bytearray(path.read_bytes())
+        n, header = header_of(data)
+        at = 8 + n + header["proj_out.weight"]["data_offsets"][0]
+        data[at:at + 2] = b"\xc0\x7f"  # a NaN in bf16
+        rewrite(path, data)
+        with Daemon(PREHEATD, place) as d:
+            video = d.wait(d.create(num_inference_steps=1))
+            assert video["status"] == "failed" and "NaN" in video["error"]["message"], video
+            assert f"'{TRANSFORMER}': tensor 'proj_out.weight' has a NaN" in video["error"]["message"], video
+            assert video["error"]["message"] in d.said()
+
+
+def unknown_config_key():
+    with Place(MODEL, MEDIA) as place:
+        reason = refusal(place, daemon={"idle_exti": "10s"})
+        assert "preheat.conf:" in reason and "[daemon] has no key 'idle_exti', it has: idle_exit, " in reason, reason
+        reason = refusal(place, daemon={"idle_exit": "9s"})
+        assert "idle_exit = '9s', allowed is a time from 10s" in reason, reason
+
+
+def requests_beyond_limits():
+    table = (({"prompt": "x" * 201}, "prompt", ("201", "200")),
+             ({"size": "130x128"}, "size", ("130", "32")),
+             ({"width": 100}, "width", ("100", "32")),
+             ({"num_frames": 37}, "num_frames", ("37", "33")),
+             ({"num_frames": 18}, "num_frames", ("18",)),
+             ({"num_inference_steps": 101}, "num_inference_steps", ("101", "100")),
+             ({"size": "512x512"}, "size", ("512", "65536")))
+    with Place(MODEL, MEDIA) as place, Daemon(PREHEATD, place, limits={
+            "max_prompt_chars": 200, "max_frames": 33, "max_pixels": 65536}) as d:
+        for fields, param, words in table:
+            error_of(d.ask("POST", "/v1/videos", {"prompt": "a", **fields}), 400, "invalid_value", param, *words)
+        serves(d)
+
+
+def queue_full():
+    with Place(MODEL, MEDIA) as place, Daemon(PREHEATD, place, daemon={"queue_limit": "2"}) as d:
+        first = d.create(num_inference_steps=100, size="256x256")
+        d.wait(first, "in_progress")
+        waiting = [d.create(), d.create()]
+        error_of(d.ask("POST", "/v1/videos", {"prompt": "a"}), 429, "queue_full", None, "2")
+        for video in (*waiting, first):
+            assert d.ask("DELETE", f"/v1/videos/{video['id']}")[0] == 200
+        serves(d)
+
+
+def disk_full_while_encoding():
+    with Place(MODEL, MEDIA) as place:
+        mount = ["unshare", "-m", "sh", "-c", f'mount -t tmpfs -o size=2m tmpfs {place.state} && exec "$@"', "sh"]
+        probe = subprocess.run([*mount, "true"], capture_output=True, text=True)
+        if probe.returncode:
+            raise Skip(f"cannot mount here: {probe.stderr.strip()}")
+        with Daemon(PREHEATD, place, wrap=mount) as d:
+            serves(d)
+            state = pathlib.Path(f"/proc/{d.process.pid}/root{place.state}")
+            free = os.statvfs(state)
+            (state / "filler").write_bytes(bytes(max(free.f_bavail * free.f_frsize - (64 << 10), 0)))
+            video = d.wait(d.create("a red circle", num_inference_steps=1, num_frames=121, size="256x256"))
+            assert video["status"] == "failed", video
+            assert video["error"]["code"] == "storage_full" and "the disk is full" in video["error"]["message"], video
+            (state / "filler").unlink()
+            serves(d)
+
+
+def media_child_killed():
+    with Place(MODEL, MEDIA) as place, Daemon(PREHEATD, place) as d:
+        for name in (signal.SIGKILL, signal.SIGSEGV):
+            video = d.create(num_inference_steps=1, num_frames=121, size="256x256")
+            end = time.monotonic() + 60
+            while not (children := d.children()):
+                assert time.monotonic() < end, d.get(video)
+                time.sleep(0.002)
+            os.kill(children[0], name)
+            video = d.wait(video)
+            assert video["status"] == "failed", video
+            assert "preheat-media" in video["error"]["message"] and str(int(name)) in video["error"]["message"], video
+        serves(d)
+        assert d.children() == []
+    with Place(MODEL, "/nonexistent/preheat-media") as place, Daemon(PREHEATD, place) as d:
+        video = d.wait(d.create(num_inference_steps=1))
+        assert video["status"] == "failed" and "/nonexistent/preheat-media" in video["error"]["message"], video
+
+
+def client_gone_mid_download():
+    with Place(MODEL, MEDIA) as place, Daemon(PREHEATD, place) as d:
+        video = d.wait(d.create(num_inference_steps=1))
+        request = f"GET /v1/videos/{video['id']}/content HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
+        for _ in range(10):
+            with socket.create_connection(("127.0.0.1", d.port)) as c:
+                c.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1024)
+                c.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # leaves with a reset
+                c.sendall(request)
+                c.recv(100)
+        status, data = d.ask("GET", f"/v1/videos/{video['id']}/content")
+        assert status == 200 and data[4:8] == b"ftyp", status
+        serves(d)
+
+
+def two_daemons_on_one_state_directory():
+    with Place(MODEL, MEDIA) as place, Daemon(PREHEATD, place) as first:
+        serves(first)
+        reason = refusal(place)
+        assert f"'{place.state}'" in reason and f"process {first.process.pid}" in reason, reason
+        serves(first)
+
+
+def killed_daemon_finishes_its_job_the_next_time():
+    with Place(MODEL, MEDIA) as place, Daemon(PREHEATD, place) as d:
+        video = d.create(num_inference_steps=60, size="256x256")
+        d.wait(video, "in_progress")
+        d.process.kill()
+        d.process.wait()
+        d.start()
+        assert d.wait(video)["status"] == "completed", d.get(video)
+
+
+def hosts_behind_a_proxy():
+    with Place(MODEL, MEDIA) as place, Daemon(PREHEATD, place, daemon={"allowed_hosts": "video.example"}) as d:
+        assert d.ask("GET", "/v1/videos", headers={"Host": "video.example"})[0] == 200
+        status, body = d.ask("GET", "/v1/videos", headers={"Host": "evil.example"})
+        assert status == 403 and "'evil.example'" in body["error"]["message"], body
+
+
+def state_that_cannot_be_written():
+    with Place(MODEL, MEDIA) as place:
+        (place.path / "file").write_text("")
+        reason = refusal(place, jobs={"state_dir": place.path / "file"})
+        assert f"{place.path / 'file'}" in reason, reason
+
+
+CASES = (missing_file, truncated_shard, wrong_shape, nan_weights, unknown_config_key, requests_beyond_limits, queue_full,
+         disk_full_while_encoding, media_child_killed, client_gone_mid_download, two_daemons_on_one_state_directory,
+         killed_daemon_finishes_its_job_the_next_time, hosts_behind_a_proxy, state_that_cannot_be_written)
+
+results = []
+for case in CASES:
+    if sys.argv[4:] and case.__name__ not in sys.argv[4:]:
+        continue
+    began = time.monotonic()
+    try:
+        case()
+        results.append("ok")
+        print(f"ok {case.__name__} ({time.monotonic() - began:.2f} s)")
+    except Skip as why:
+        results.append("skip")
+        print(f"skip {case.__name__}: {why}")
+    except Exception:
+        results.append("not ok")
+        print(f"not ok {case.__name__}")
+        traceback.print_exc(file=sys.stdout)
+    sys.stdout.flush()
+sys.exit(1 if "not ok" in results else 0 if "ok" in results else 77)
