@@ -1,5 +1,6 @@
 #include "preheatd-startup.h"
 
+#include "preheatd-parking.h"
 #include "preheatd-versions.h"
 
 #include "backend/backend.h"
@@ -26,6 +27,8 @@ struct Startup {
     Manifest *manifest;
     Checkpoint *checkpoint;
     Backend *backend;
+    Parking *parking;
+    Memory **parked; /* pieces that fit the pipeline; NULL: weights are loaded */
     Pipeline *pipeline;
     Graph *graph;
 
@@ -102,6 +105,7 @@ static int step_backend(void *context, const StepCall *call, Err *err) {
             .n_threads = (int)p->config->backend.threads,
             .device = (int)p->config->backend.device,
             .memory_limit = p->config->backend.vram_limit,
+            .exportable = p->config->backend.park_vram == CONFIG_YES,
     };
     int r = -ENODEV;
     if (p->config->backend.kind != CONFIG_BACKEND_CPU) {
@@ -128,11 +132,26 @@ static void undo_backend(void *context) {
     p->backend = backend_free(p->backend);
 }
 
+static int step_parked(void *context, const StepCall *call, Err *err) {
+    Startup *p = context;
+    parking_take(p->parking, p->backend, p->manifest);
+    return 0;
+}
+
+static void undo_parked(void *context) {
+    Startup *p = context;
+    parking_drop(p->parking);
+}
+
 static int step_architecture(void *context, const StepCall *call, Err *err) {
     Startup *p = context;
-    int r = pipeline_new(p->backend, p->checkpoint, NULL, 0, &p->pipeline, err);
+    int r = pipeline_new(
+            p->backend, p->checkpoint, NULL, parking_bytes(p->parking), &p->pipeline, err);
     if (r < 0)
         return r;
+    p->parked = parking_fit(p->parking, p->pipeline);
+    if (p->parked)
+        set_start(p, JOB_START_PARKED);
     (void)pthread_mutex_lock(&p->lock);
     pipeline_defaults(p->pipeline, &p->state.defaults);
     p->state.residency = pipeline_residency(p->pipeline);
@@ -168,10 +187,16 @@ static int step_load(void *context, const StepCall *call, Err *err) {
     Loading loading = {.startup = p, .call = call};
     const PipelineLoad how = {
             .timeout_usec = p->config->warmup.timeout_usec,
+            .parked = p->parked,
             .on_group = group_loaded,
             .context = &loading,
     };
     return pipeline_load(p->pipeline, &how, err);
+}
+
+static int step_park(void *context, const StepCall *call, Err *err) {
+    Startup *p = context;
+    return parking_keep(p->parking, p->backend, p->pipeline, err);
 }
 
 /* An update of a library after preheatd was built is no reason to serve nobody: that is the
@@ -198,8 +223,10 @@ enum {
     STEP_VERSIONS,
     STEP_BACKEND,
     STEP_WEIGHTS,
+    STEP_PARKED,
     STEP_ARCHITECTURE,
     STEP_LOAD,
+    STEP_PARK,
     N_STEPS
 };
 
@@ -214,13 +241,21 @@ static const Step steps[N_STEPS] = {
                 .run = step_segment,
                 .fallback = step_files,
                 .undo = undo_checkpoint},
+        [STEP_PARKED] = {.name = "parked",
+                .needs = {"manifest", "backend"},
+                .run = step_parked,
+                .undo = undo_parked},
         [STEP_ARCHITECTURE] = {.name = "architecture",
-                .needs = {"weights", "backend", "versions"},
+                .needs = {"weights", "parked", "versions"},
                 .run = step_architecture,
                 .undo = undo_architecture},
         [STEP_LOAD] = {.name = "load",
                 .needs = {"architecture"},
                 .run = step_load,
+                .on_failure = STEP_SKIP_DEPENDENTS},
+        [STEP_PARK] = {.name = "park",
+                .needs = {"load"},
+                .run = step_park,
                 .on_failure = STEP_GO_ON},
 };
 
@@ -263,13 +298,13 @@ static void step_changed(void *context) {
     p->changed(p->context);
 }
 
-int startup_begin(const Config *config, int weights_fd, void (*changed)(void *context),
+int startup_begin(const Config *config, Listen *listen, void (*changed)(void *context),
         void *context, Startup **ret, Err *err) {
     Startup *p = calloc(1, sizeof(*p));
     if (!p)
         return err_set(err, -ENOMEM, "no memory for the model's start");
     p->config = config;
-    p->weights_fd = weights_fd;
+    p->weights_fd = listen->weights;
     p->segment_fd = -1;
     p->changed = changed;
     p->context = context;
@@ -283,7 +318,9 @@ int startup_begin(const Config *config, int weights_fd, void (*changed)(void *co
             .on_change = step_changed,
             .change_context = p,
     };
-    int r = graph_start(&options, &p->graph, err);
+    int r = parking_new(config, listen, &p->parking, err);
+    if (r == 0)
+        r = graph_start(&options, &p->graph, err);
     if (r < 0) {
         startup_free(p);
         return r;
@@ -297,6 +334,7 @@ Startup *startup_free(Startup *p) {
         return NULL;
     graph_free(p->graph);
     pipeline_free(p->pipeline);
+    parking_free(p->parking);
     backend_free(p->backend);
     undo_checkpoint(p);
     manifest_free(p->manifest);
@@ -327,6 +365,10 @@ int startup_wait(Startup *p, Pipeline **ret, Err *err) {
 
 int startup_admit(Startup *p, const Request *r, Err *err) {
     return pipeline_admit(p->pipeline, r, err);
+}
+
+void startup_device_lost(Startup *p) {
+    parking_forget(p->parking);
 }
 
 size_t startup_timeline(Startup *p, StepReport *ret) {

@@ -6,6 +6,7 @@
 #include "config/config.h"
 #include "job/job.h"
 #include "pipeline/pipeline.h"
+#include "service/listen.h"
 #include "startgraph/graph.h"
 
 typedef struct Startup Startup;
@@ -28,11 +29,12 @@ typedef struct StartupState {
 /* startup_begin - begins to open and load the configured model on threads of its own.
  *
  *   config      must outlive the model
- *   weights_fd  the segment handed over by systemd, or -1; stays the caller's
+ *   listen      what systemd handed over: the segment, which stays the caller's, and parked
+ *               weights, which are closed once used; must outlive the model
  *   changed     called on any thread when the state may have changed
  *
  * Returns 0; negative errno when not even the threads could be started. */
-int startup_begin(const Config *config, int weights_fd, void (*changed)(void *context),
+int startup_begin(const Config *config, Listen *listen, void (*changed)(void *context),
         void *context, Startup **ret, Err *err);
 
 /* startup_free - waits for steps that still run; the pipeline must not be in use. */
@@ -48,6 +50,9 @@ int startup_wait(Startup *s, Pipeline **ret, Err *err);
 /* startup_admit - whether a request fits model and device; once state has limits. Any thread.
  * Returns as pipeline_admit(). */
 int startup_admit(Startup *s, const Request *r, Err *err);
+
+/* startup_device_lost - the device failed: weights on it are not to be used again. Any thread. */
+void startup_device_lost(Startup *s);
 
 /* startup_timeline - the steps of the start so far; returns how many (GRAPH_MAX_STEPS at most). Any
  * thread. */

@@ -99,6 +99,8 @@ static int run_job(void *context, Job *job, Err *err) {
             .thumbnail_fd = job->thumbnail_fd,
     };
     int r = render(d->pipeline, job->request, &options, job->progress, err);
+    if (r == -EIO)
+        startup_device_lost(d->startup);
     job->report.peak_device_bytes = pipeline_peak_bytes(d->pipeline);
     return r;
 }
@@ -511,7 +513,7 @@ static int open_daemon(Daemon *d, Err *err) {
     d->doors_usec = clock_deadline(PATIENCE_USEC);
     loop_timer_set(d->http_timer, PATIENCE_USEC);
     d->before_usec = report_before_usec();
-    r = startup_begin(d->config, d->listen.weights, wake, d, &d->startup, err);
+    r = startup_begin(d->config, &d->listen, wake, d, &d->startup, err);
     if (r == 0)
         r = job_queue_start(d->jobs, err);
     return r;
@@ -611,7 +613,8 @@ static int parse_arguments(Daemon *d, int argc, char **argv) {
 
 int main(int argc, char **argv) {
     log_open("preheatd");
-    Daemon d = {.listen.weights = -1};
+    Daemon d = {0};
+    listen_init(&d.listen);
     int status = parse_arguments(&d, argc, argv);
     if (status >= 0)
         return status;

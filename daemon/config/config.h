@@ -21,6 +21,8 @@ typedef enum ConfigBackendKind {
     CONFIG_BACKEND_CUDA,
 } ConfigBackendKind;
 
+typedef enum ConfigSwitch { CONFIG_NO, CONFIG_YES } ConfigSwitch;
+
 typedef enum ConfigResume { CONFIG_RESUME_REQUEUE, CONFIG_RESUME_FAIL } ConfigResume;
 
 typedef enum ConfigVersions { CONFIG_VERSIONS_REFUSE, CONFIG_VERSIONS_WARN } ConfigVersions;
@@ -45,6 +47,8 @@ typedef struct Config {
         int64_t threads;
         int64_t device;
         uint64_t vram_limit; /* 0: the whole device */
+        int park_vram;       /* ConfigSwitch */
+        uint64_t vram_floor; /* 0: none */
     } backend;
     struct {
         uint64_t idle_exit_usec; /* 0: never */

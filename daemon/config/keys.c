@@ -43,6 +43,14 @@ static const Key keys[] = {
     {"backend", "vram_limit", KEY_SIZE, AT(backend.vram_limit), 256 * K_MIB, 1024 * K_GIB,
         "all of the device", NULL, "0",
         "Device memory to stay under; what does not fit is refused with the numbers."},
+    {"backend", "park_vram", KEY_CHOICE, AT(backend.park_vram), 0, 0, NULL, "no yes", "no",
+        "Whether the weights stay on the GPU, without a process, when preheatd leaves: the next one "
+        "computes with them at once. Needs systemd 254 or later. `preheatctl release` gives the "
+        "memory back."},
+    {"backend", "vram_floor", KEY_SIZE, AT(backend.vram_floor), K_MIB, 1024 * K_GIB, "none", NULL,
+        "0",
+        "Device memory that must be free beside the weights of a running preheatd for them to be "
+        "parked; looked at when it starts."},
 
     {"daemon", "idle_exit", KEY_SPAN, AT(daemon.idle_exit_usec), 10, 30 * ONE_DAY, "never", NULL,
         "300s",

@@ -16,6 +16,19 @@ enum { BACKLOG = 128 };
 
 void listen_init(Listen *l) {
     *l = (Listen){.weights = -1};
+    for (size_t i = 0; i < LISTEN_MAX_PARKED; i++)
+        l->parked[i] = -1;
+}
+
+const char *listen_parked_name(size_t i, char text[static LISTEN_PARKED_NAME_SIZE]) {
+    assert(i < LISTEN_MAX_PARKED);
+    (void)snprintf(text, LISTEN_PARKED_NAME_SIZE, "parked-%u", (unsigned)i);
+    return text;
+}
+
+void listen_close_parked(Listen *l) {
+    for (size_t i = 0; i < LISTEN_MAX_PARKED; i++)
+        fd_closep(&l->parked[i]);
 }
 
 void listen_done(Listen *l) {
@@ -24,6 +37,7 @@ void listen_done(Listen *l) {
     for (int i = 0; i < l->n_api; i++)
         fd_closep(&l->api[i]);
     fd_closep(&l->weights);
+    listen_close_parked(l);
     if (l->unlink_path)
         (void)unlink(l->unlink_path); /* gone already is as good */
     free(l->unlink_path);
@@ -64,9 +78,24 @@ static bool is_readable_file(int fd) {
            S_ISREG(st.st_mode);
 }
 
+/* True for any name that begins as theirs do. What an earlier version left there must not keep this
+ * one from serving. */
+static bool take_parked(Listen *l, int fd, const char *name) {
+    static const char prefix[] = "parked-";
+    uint64_t i;
+    if (strncmp(name, prefix, sizeof(prefix) - 1) != 0)
+        return false;
+    l->has_parked = true;
+    if (str_to_u64(name + sizeof(prefix) - 1, &i) == 0 && i < LISTEN_MAX_PARKED && l->parked[i] < 0)
+        l->parked[i] = fd;
+    return true;
+}
+
 /* One inherited descriptor to its place; it stays open and ours whatever is returned. */
 static int take(Listen *l, int fd, const char *name, Err *err) {
     bool unnamed = str_eq(name, "unknown") || name[0] == '\0';
+    if (take_parked(l, fd, name))
+        return 0;
     if (str_eq(name, "weights")) {
         if (l->weights >= 0 || !is_readable_file(fd))
             return err_set(err, -EPROTO,
@@ -96,6 +125,9 @@ static bool holds(const Listen *l, int fd) {
             return true;
     for (int i = 0; i < l->n_api; i++)
         if (l->api[i] == fd)
+            return true;
+    for (size_t i = 0; i < LISTEN_MAX_PARKED; i++)
+        if (l->parked[i] == fd)
             return true;
     return l->weights == fd;
 }
