@@ -95,6 +95,28 @@ static void found_by_name_in_any_order(void **state) {
     in_child(expect_both, "api:http:weights", 3, make);
 }
 
+static void expect_parked(void) {
+    Listen l;
+    listen_init(&l);
+    CHECK(!l.has_parked && l.parked[0] == -1);
+    CHECK(listen_inherit(&l, NULL) == 1);
+    CHECK(l.has_parked && l.parked[0] == 4 && l.parked[250] == 3);
+    CHECK(l.parked[1] == -1 && l.n_http == 1);
+    for (int fd = 6; fd < 9; fd++) /* twice the same, out of range, no number */
+        CHECK(fcntl(fd, F_GETFD) < 0);
+    listen_close_parked(&l);
+    CHECK(fcntl(3, F_GETFD) < 0 && fcntl(4, F_GETFD) < 0 && fcntl(5, F_GETFD) >= 0);
+    char name[LISTEN_PARKED_NAME_SIZE];
+    CHECK(str_eq(listen_parked_name(250, name), "parked-250"));
+    listen_done(&l);
+}
+
+static void parked_descriptors_are_numbered(void **state) {
+    int (*make[])(void) = {
+            make_file, make_writable_file, make_tcp, make_file, make_file, make_file};
+    in_child(expect_parked, "parked-250:parked-0:http:parked-0:parked-251:parked-x", 6, make);
+}
+
 static void expect_by_family(void) {
     Listen l;
     listen_init(&l);
@@ -243,6 +265,7 @@ int main(void) {
             cmocka_unit_test(nothing_passed_is_none),
             cmocka_unit_test(own_sockets_on_loopback),
             cmocka_unit_test(bad_addresses_are_refused),
+            cmocka_unit_test(parked_descriptors_are_numbered),
             cmocka_unit_test(unix_socket_replaces_a_dead_one_only),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

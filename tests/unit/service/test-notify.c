@@ -1,10 +1,12 @@
 #include "test.h"
 
 #include "base/clock.h"
+#include "service/fdstore.h"
 #include "service/loop.h"
 #include "service/notify.h"
 #include "service/watchdog.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -114,12 +116,77 @@ static void no_watchdog_without_the_setting(void **state) {
     assert_null(watchdog_free(NULL));
 }
 
+/* The descriptor that came with a message, -1 without one; its text in `text`. */
+static int receive_fd(char *text, size_t size) {
+    union {
+        struct cmsghdr align;
+        char data[CMSG_SPACE(sizeof(int))];
+    } control;
+    struct iovec io = {text, size - 1};
+    struct msghdr m = {.msg_iov = &io,
+            .msg_iovlen = 1,
+            .msg_control = control.data,
+            .msg_controllen = sizeof(control)};
+    ssize_t n = recvmsg(peer, &m, MSG_DONTWAIT);
+    text[n < 0 ? 0 : n] = '\0';
+    int fd = -1;
+    const struct cmsghdr *c = CMSG_FIRSTHDR(&m);
+    if (c && c->cmsg_type == SCM_RIGHTS)
+        memcpy(&fd, CMSG_DATA(c), sizeof(fd));
+    return fd;
+}
+
+static void descriptors_are_stored_by_name(void **state) {
+    char text[200];
+    int ends[2];
+    assert_int_equal(pipe(ends), 0);
+    assert_int_equal(fdstore_put("parked-7", ends[1], NULL), 0);
+    close(ends[1]);
+    int copy = receive_fd(text, sizeof(text));
+    assert_string_equal(text, "FDSTORE=1\nFDPOLL=0\nFDNAME=parked-7");
+    assert_int_equal(write(copy, "x", 1), 1);
+    assert_int_equal(read(ends[0], text, 1), 1);
+    close(copy);
+    close(ends[0]);
+    fdstore_remove("parked-7");
+    assert_string_equal(received(), "FDSTOREREMOVE=1\nFDNAME=parked-7");
+    Err err = {0};
+    assert_true(fdstore_put("parked-7", 9999, &err) < 0); /* not open */
+    assert_non_null(strstr(err_text(&err), "cannot hand over descriptor 'parked-7': "));
+}
+
+static void the_store_has_room_where_systemd_says_so(void **state) {
+    static const struct {
+        const char *text;
+        size_t room;
+    } cases[] = {{NULL, 0}, {"0", 0}, {"128", 128}, {"many", 0}, {"-1", 0}};
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        (void)unsetenv("FDSTORE");
+        if (cases[i].text)
+            (void)setenv("FDSTORE", cases[i].text, 1);
+        assert_int_equal(fdstore_room(), cases[i].room);
+    }
+    (void)unsetenv("FDSTORE");
+    char *socket = strdup(getenv("NOTIFY_SOCKET"));
+    (void)unsetenv("NOTIFY_SOCKET");
+    assert_int_equal(fdstore_put("parked-0", 0, NULL), -ENOTCONN);
+    assert_int_equal(fdstore_settle(1000, NULL), -ENOTCONN);
+    (void)setenv("NOTIFY_SOCKET", socket, 1);
+    free(socket);
+    Err err = {0};
+    assert_int_equal(fdstore_settle(1000, &err), -ETIMEDOUT); /* nobody answers */
+    assert_non_null(strstr(err_text(&err), "the service manager does not answer"));
+    assert_string_equal(received(), "BARRIER=1");
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
             cmocka_unit_test(each_call_sends_its_words),
             cmocka_unit_test(status_stays_one_short_line),
             cmocka_unit_test(without_systemd_nothing_happens),
             cmocka_unit_test(watchdog_pulses_twice_a_period_while_healthy),
+            cmocka_unit_test(descriptors_are_stored_by_name),
+            cmocka_unit_test(the_store_has_room_where_systemd_says_so),
             cmocka_unit_test(no_watchdog_without_the_setting),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
