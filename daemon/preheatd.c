@@ -63,7 +63,8 @@ typedef struct Daemon {
     char *detail; /* JSON for /healthz, borrowed by the server until the next call */
     bool told_ready, told_start, holding, stopping, quiesced;
     Pipeline *pipeline;
-    bool worked; /* the worker has run a job before */
+    bool worked;      /* the worker has run a job before */
+    atomic_bool lost; /* the worker's word to the main thread: the backend is of no use any more */
 } Daemon;
 
 static void serve_http(void *context, uint32_t events);
@@ -102,6 +103,10 @@ static int run_job(void *context, Job *job, Err *err) {
     if (r == -EIO)
         startup_device_lost(d->startup);
     job->report.peak_device_bytes = pipeline_peak_bytes(d->pipeline);
+    if (r < 0 && pipeline_is_lost(d->pipeline)) {
+        job_queue_drain(d->jobs); /* what waits is for the next process */
+        atomic_store(&d->lost, true);
+    }
     return r;
 }
 
@@ -231,7 +236,7 @@ static void finish_stop(Daemon *d) {
         loop_timer_set(d->stop_timer, LAST_ANSWERS_USEC);
     }
     if (http_server_connections(d->http) == 0)
-        loop_exit(d->loop, 0);
+        loop_exit(d->loop, atomic_load(&d->lost) ? EXIT_FAILURE : EXIT_SUCCESS);
 }
 
 /* The request that starts the daemon is not refused for being early: until the start knows what it
@@ -301,6 +306,12 @@ static void look_around(void *context, uint32_t events) {
             d->told_start = true;
             report_log(d->startup, d->before_usec, &d->state);
         }
+    }
+    if (atomic_load(&d->lost) && !d->stopping) {
+        const char *const fields[] = {LOG_ID_BACKEND_LOST, NULL};
+        log_line(LOG_ERR, fields, "The device is lost, ending so that a new process can take it");
+        d->stopping = true;
+        notify_stopping();
     }
     tell_state(d);
     serve_http(d, 0);
@@ -628,5 +639,5 @@ int main(int argc, char **argv) {
     if (r < 0)
         log_error("%s", err_text(&err));
     close_daemon(&d);
-    return r < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
+    return r == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
 }

@@ -242,6 +242,10 @@ int64_t pipeline_size_multiple(const Pipeline *p) {
     return p->model->dims.vae.stride_s * p->model->dims.dit.patch;
 }
 
+bool pipeline_is_lost(Pipeline *p) {
+    return p->stream && stream_finish(p->stream, NULL) == -EIO;
+}
+
 uint64_t pipeline_peak_bytes(const Pipeline *p) {
     return p->peak_bytes;
 }

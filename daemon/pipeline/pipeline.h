@@ -70,6 +70,10 @@ const char *pipeline_residency(const Pipeline *p);
 int pipeline_run(Pipeline *p, const Request *r, const uint8_t *image, Progress *progress,
         FrameSink *sink, void *context, Err *err);
 
+/* pipeline_is_lost - after a run that failed: whether the backend was lost, so that nothing but a
+ * new process helps. The worker's. */
+bool pipeline_is_lost(Pipeline *p);
+
 /* pipeline_peak_bytes - device memory that weights and workspace of the runs so far took at most.
  */
 uint64_t pipeline_peak_bytes(const Pipeline *p);

@@ -99,6 +99,12 @@ class Daemon:
     def said(self):
         return self.log.read_text(errors="replace")
 
+    def wait_said(self, text):
+        end = time.monotonic() + 20
+        while text not in self.said():
+            assert time.monotonic() < end, (text, self.said())
+            time.sleep(0.02)
+
     def ask(self, method, path, body=None, headers=None):
         """(status, JSON or bytes)"""
         headers = dict(headers or {})

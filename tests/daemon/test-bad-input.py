@@ -1,4 +1,4 @@
-"""test-bad-input PREHEATD PREHEAT-MEDIA MODEL [CASE]... - what can go wrong, done to the real daemon: each time the
+"""test-bad-input PREHEATD PREHEAT-MEDIA MODEL LOST-BACKEND [CASE]... - what can go wrong, done to the real daemon: each time the
 reason names what was found and what is wanted, and the daemon serves on. Exits 77 when all cases asked for were skipped.
 """
 import json
@@ -14,7 +14,7 @@ import traceback
 
 from daemon import Daemon, Place
 
-PREHEATD, MEDIA, MODEL = map(os.path.abspath, sys.argv[1:4])
+PREHEATD, MEDIA, MODEL, LOST_BACKEND = map(os.path.abspath, sys.argv[1:5])
 TRANSFORMER = "transformer/diffusion_pytorch_model.safetensors"
 VAE = "vae/diffusion_pytorch_model.safetensors"
 
@@ -97,7 +97,7 @@ def nan_weights():
             video = d.wait(d.create(num_inference_steps=1))
             assert video["status"] == "failed" and "NaN" in video["error"]["message"], video
             assert f"'{TRANSFORMER}': tensor 'proj_out.weight' has a NaN" in video["error"]["message"], video
-            assert video["error"]["message"] in d.said()
+            d.wait_said(video["error"]["message"])
 
 
 def unknown_config_key():
@@ -144,8 +144,8 @@ def disk_full_while_encoding():
             serves(d)
             state = pathlib.Path(f"/proc/{d.process.pid}/root{place.state}")
             free = os.statvfs(state)
-            (state / "filler").write_bytes(bytes(max(free.f_bavail * free.f_frsize - (64 << 10), 0)))
-            video = d.wait(d.create("a red circle", num_inference_steps=1, num_frames=121, size="256x256"))
+            (state / "filler").write_bytes(bytes(max(free.f_bavail * free.f_frsize - (56 << 10), 0)))
+            video = d.wait(d.create("a red circle", num_inference_steps=1, num_frames=121))
             assert video["status"] == "failed", video
             assert video["error"]["code"] == "storage_full" and "the disk is full" in video["error"]["message"], video
             (state / "filler").unlink()
@@ -155,7 +155,7 @@ def disk_full_while_encoding():
 def media_child_killed():
     with Place(MODEL, MEDIA) as place, Daemon(PREHEATD, place) as d:
         for name in (signal.SIGKILL, signal.SIGSEGV):
-            video = d.create(num_inference_steps=1, num_frames=121, size="256x256")
+            video = d.create(num_inference_steps=1, num_frames=121)
             end = time.monotonic() + 60
             while not (children := d.children()):
                 assert time.monotonic() < end, d.get(video)
@@ -169,6 +169,24 @@ def media_child_killed():
     with Place(MODEL, "/nonexistent/preheat-media") as place, Daemon(PREHEATD, place) as d:
         video = d.wait(d.create(num_inference_steps=1))
         assert video["status"] == "failed" and "/nonexistent/preheat-media" in video["error"]["message"], video
+
+
+def backend_lost():
+    with Place(MODEL, MEDIA) as place:
+        os.environ["PREHEAT_TEST_LOST"] = str(place.path / "lost")
+        with Daemon(PREHEATD, place, backend={"kind": "cuda", "module": LOST_BACKEND}) as d:
+            serves(d)
+            video = d.create(num_inference_steps=100, size="256x256")
+            d.wait(video, "in_progress")
+            waiting = d.create(num_inference_steps=1)
+            (place.path / "lost").write_text("")
+            assert d.process.wait(60) == 1, d.said()
+            assert "The device is lost" in d.said(), d.said()
+            (place.path / "lost").unlink()
+            d.start()
+            assert d.wait(waiting)["status"] == "completed"
+            video = d.get(video)
+            assert video["status"] == "failed" and video["error"]["code"] == "device_lost", video
 
 
 def client_gone_mid_download():
@@ -219,12 +237,12 @@ def state_that_cannot_be_written():
 
 
 CASES = (missing_file, truncated_shard, wrong_shape, nan_weights, unknown_config_key, requests_beyond_limits, queue_full,
-         disk_full_while_encoding, media_child_killed, client_gone_mid_download, two_daemons_on_one_state_directory,
+         disk_full_while_encoding, media_child_killed, backend_lost, client_gone_mid_download, two_daemons_on_one_state_directory,
          killed_daemon_finishes_its_job_the_next_time, hosts_behind_a_proxy, state_that_cannot_be_written)
 
 results = []
 for case in CASES:
-    if sys.argv[4:] and case.__name__ not in sys.argv[4:]:
+    if sys.argv[5:] and case.__name__ not in sys.argv[5:]:
         continue
     began = time.monotonic()
     try:
