@@ -6,6 +6,8 @@
 #include "base/str.h"
 #include "startgraph/timeline.h"
 
+#include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
 
@@ -77,4 +79,37 @@ void report_log(Startup *s, uint64_t before_usec, const StartupState *state) {
     }
     buf_done(&path);
     log_timeline(reports, n);
+}
+
+/* One line a kind: its name and seconds. */
+void report_read(const char *state_dir, ReportTimes *ret) {
+    _cleanup_free_ char *path = str_format("%s/start-times", state_dir);
+    char text[256], name[32];
+    double seconds;
+    *ret = (ReportTimes){0};
+    if (!path || io_read_proc(path, text, sizeof(text), NULL) < 0)
+        return;
+    char *rest = NULL;
+    for (char *line = strtok_r(text, "\n", &rest); line; line = strtok_r(NULL, "\n", &rest)) {
+        JobStart start;
+        if (sscanf(line, "%31s %lf", name, &seconds) == 2 && job_start_parse(name, &start) == 0 &&
+                seconds > 0 && seconds < 86400)
+            ret->seconds[start] = seconds;
+    }
+}
+
+void report_keep(Startup *s, const char *state_dir, const StartupState *state, ReportTimes *times) {
+    StepReport reports[GRAPH_MAX_STEPS];
+    size_t n = startup_timeline(s, reports);
+    if (state->stage != STARTUP_READY || !job_start_name(state->start))
+        return;
+    times->seconds[state->start] = (double)timeline_end_usec(reports, n) / 1e6;
+    Buf text = {0};
+    for (int i = 0; i < N_JOB_STARTS; i++)
+        if (times->seconds[i] > 0)
+            buf_printf(&text, "%s %.3f\n", job_start_name((JobStart)i), times->seconds[i]);
+    _cleanup_free_ char *path = str_format("%s/start-times", state_dir);
+    if (path && !buf_failed(&text))
+        (void)io_write_file(AT_FDCWD, path, text.data, text.size, 0640, NULL); /* a guess less */
+    buf_done(&text);
 }

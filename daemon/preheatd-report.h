@@ -18,4 +18,14 @@ void report_json(Startup *s, uint64_t before_usec, json_t *detail);
  */
 void report_log(Startup *s, uint64_t before_usec, const StartupState *state);
 
+/* Seconds that the last start of each kind took; 0: there was none. */
+typedef struct ReportTimes {
+    double seconds[N_JOB_STARTS];
+} ReportTimes;
+
+/* report_read, report_keep - in STATE/start-times: guesses, hence nothing fails for them. keep adds
+ * this start, if it went well. */
+void report_read(const char *state_dir, ReportTimes *ret);
+void report_keep(Startup *s, const char *state_dir, const StartupState *state, ReportTimes *times);
+
 #endif

@@ -28,6 +28,7 @@
 #include <fcntl.h>
 #include <getopt.h>
 #include <inttypes.h>
+#include <math.h>
 #include <signal.h>
 #include <stdatomic.h>
 
@@ -56,9 +57,12 @@ typedef struct Daemon {
     HttpServer *http;
     Startup *startup;
     StartupState state;
+    uint64_t begun_usec; /* when the start began */
+    ReportTimes last_start;
     uint64_t before_usec; /* from the process's beginning to that of its start */
     uint64_t doors_usec;  /* when they open at the latest */
-    char refusal[500];    /* why nothing can be accepted; empty: it can */
+    DegradePlan degrade;
+    char refusal[500]; /* why nothing can be accepted; empty: it can */
     char *token;
     char *detail; /* JSON for /healthz, borrowed by the server until the next call */
     bool told_ready, told_start, holding, stopping, quiesced;
@@ -158,6 +162,19 @@ static const char *detail_text(Daemon *d) {
     return d->detail;
 }
 
+static int plan_degrade(const Config *c, DegradePlan *ret, Err *err) {
+    static const RequestDegrade usual[] = {[CONFIG_DEGRADE_NONE] = DEGRADE_NONE,
+            [CONFIG_DEGRADE_CACHED] = DEGRADE_CACHED,
+            [CONFIG_DEGRADE_ANY] = DEGRADE_ANY};
+    DegradePlan plan = {.deadline_sec = (double)c->daemon.cold_start_deadline_usec / 1e6,
+            .usual = usual[c->daemon.degrade]};
+    int r = degrade_parse_ladder(c->daemon.ladder, &plan, err);
+    if (r < 0)
+        return err_prefix(err, r, "[daemon] ladder");
+    *ret = plan;
+    return 0;
+}
+
 static void apply_settings(Daemon *d) {
     const Config *c = d->settings;
     d->defaults = d->state.defaults;
@@ -188,6 +205,18 @@ static void apply_settings(Daemon *d) {
     };
 }
 
+/* From what this start has done so far, once that is worth something; until then from the last
+ * start of this kind. Negative: unknown. */
+static double start_left_sec(const Daemon *d) {
+    if (!d->startup || d->state.stage != STARTUP_RUNNING)
+        return 0;
+    double elapsed = (double)(clock_usec() - d->begun_usec) / 1e6;
+    if (d->state.percent >= 10)
+        return elapsed * (100 - d->state.percent) / d->state.percent;
+    double last = d->last_start.seconds[d->state.start];
+    return last > 0 ? fmax(last - elapsed, 0) : -1;
+}
+
 static void describe(void *context, HttpService *ret) {
     Daemon *d = context;
     *ret = (HttpService){
@@ -200,6 +229,8 @@ static void describe(void *context, HttpService *ret) {
             .accepting = !d->refusal[0] && d->state.has_limits,
             .limits = &d->limits,
             .defaults = &d->defaults,
+            .start_left_sec = start_left_sec(d),
+            .degrade = &d->degrade,
             .detail = detail_text(d),
     };
     if (!d->refusal[0] && !d->state.has_limits) {
@@ -366,7 +397,11 @@ static void reload(void *context, uint32_t signo) {
     Config *config;
     Err err = {0};
     notify_reloading();
-    if (config_load(d->config_path, &config, &err) < 0) {
+    DegradePlan plan;
+    int r = config_load(d->config_path, &config, &err);
+    if (r == 0 && (r = plan_degrade(config, &plan, &err)) < 0)
+        config = config_free(config);
+    if (r < 0) {
         const char *const fields[] = {LOG_ID_CONFIG_REFUSED, NULL};
         log_line(LOG_ERR, fields, "Configuration refused: %s, keeping the old one", err_text(&err));
     } else if (!d->config) {
@@ -377,6 +412,7 @@ static void reload(void *context, uint32_t signo) {
     } else {
         config_free(d->settings != d->config ? d->settings : NULL);
         d->settings = config;
+        d->degrade = plan;
         if (d->state.has_limits)
             apply_settings(d);
         log_notice("Limits and defaults reloaded; model, backend and sockets follow at the next "
@@ -505,6 +541,9 @@ static int open_daemon(Daemon *d, Err *err) {
         (void)snprintf(d->refusal, sizeof(d->refusal), "Configuration refused: %s", err_text(&why));
     }
     d->settings = d->config;
+    err_clear(&why);
+    if (d->config && plan_degrade(d->config, &d->degrade, &why) < 0)
+        refuse(d, "Configuration refused", &why);
     int r = open_loop(d, err);
     if (r == 0)
         r = open_sockets(d, err);
@@ -524,6 +563,8 @@ static int open_daemon(Daemon *d, Err *err) {
     d->doors_usec = clock_deadline(PATIENCE_USEC);
     loop_timer_set(d->http_timer, PATIENCE_USEC);
     d->before_usec = report_before_usec();
+    d->begun_usec = clock_usec();
+    report_read(d->config->jobs.state_dir, &d->last_start);
     r = startup_begin(d->config, &d->listen, wake, d, &d->startup, err);
     if (r == 0)
         r = job_queue_start(d->jobs, err);
@@ -532,6 +573,8 @@ static int open_daemon(Daemon *d, Err *err) {
 
 static void close_daemon(Daemon *d) {
     d->jobs = job_queue_close(d->jobs);
+    if (d->told_start) /* now, when nobody waits for the disk */
+        report_keep(d->startup, d->config->jobs.state_dir, &d->state, &d->last_start);
     d->startup = startup_free(d->startup);
     d->http = http_server_free(d->http);
     d->idle = idle_free(d->idle);

@@ -27,6 +27,12 @@ typedef enum ConfigResume { CONFIG_RESUME_REQUEUE, CONFIG_RESUME_FAIL } ConfigRe
 
 typedef enum ConfigVersions { CONFIG_VERSIONS_REFUSE, CONFIG_VERSIONS_WARN } ConfigVersions;
 
+typedef enum ConfigDegrade {
+    CONFIG_DEGRADE_NONE,
+    CONFIG_DEGRADE_CACHED,
+    CONFIG_DEGRADE_ANY,
+} ConfigDegrade;
+
 typedef enum ConfigReserve {
     CONFIG_RESERVE_SURPLUS,
     CONFIG_RESERVE_PERMANENT,
@@ -57,6 +63,9 @@ typedef struct Config {
         char *allowed_hosts;     /* "" or names with spaces between */
         int64_t queue_limit;
         uint64_t drain_timeout_usec;
+        uint64_t cold_start_deadline_usec; /* 0: requests wait as long as it takes */
+        int degrade;                       /* ConfigDegrade */
+        char *ladder;
         char *version_lock; /* "": nothing to check against */
         int version_policy; /* ConfigVersions */
     } daemon;

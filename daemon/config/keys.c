@@ -72,6 +72,17 @@ static const Key keys[] = {
         "it is stopped at once", NULL, "20s",
         "Time that a running job gets to finish when the daemon is stopped; what is not finished "
         "then is dealt with as [jobs] resume says."},
+    {"daemon", "cold_start_deadline", KEY_SPAN, AT(daemon.cold_start_deadline_usec), 0.1, ONE_DAY,
+        "requests wait as long as the start takes", NULL, "0",
+        "While the model is being loaded, a request that could not begin within this time gets "
+        "less, as `degrade` allows, or 503 with the time after which to ask again."},
+    {"daemon", "degrade", KEY_CHOICE, AT(daemon.degrade), 0, 0, NULL, "none cached any", "cached",
+        "What such a request may get where it does not say itself (field `degrade`): cached is a "
+        "stored result of the same request or the same prompt, any also a simpler video."},
+    {"daemon", "ladder", KEY_TEXT, AT(daemon.ladder), 0, 512, "no simpler videos", NULL,
+        "steps:30 steps:20,frames:61 steps:10,frames:33,pixels:400000",
+        "Simpler videos, the best first: steps, frames and pixels (width times height) at most. "
+        "The first that is done as early as the full one would be without the wait is taken."},
     {"daemon", "version_lock", KEY_PATH, AT(daemon.version_lock), 0, 0, "versions are not checked",
         NULL, PREHEAT_DATA_DIR "/versions.lock",
         "What preheatd was built with: its libraries, formats, CUDA. Checked at each start."},

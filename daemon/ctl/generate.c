@@ -29,6 +29,7 @@ static const Option options[] = {
     {"negative",   0,  OPTION_TEXT,  AT(negative),  "TEXT",    "what the video shall not show"},
     {"scheduler",  0,  OPTION_TEXT,  AT(scheduler), "NAME",    "unipc or euler"},
     {"priority",   0,  OPTION_TEXT,  AT(priority),  "P",       "interactive or batch"},
+    {"degrade",    0,  OPTION_TEXT,  AT(degrade),   "D",       "what may be given during a slow start: none, cached, any"},
     {"model",      0,  OPTION_TEXT,  AT(model),     "NAME",    "refused unless the server has it"},
     {"no-wait",    0,  OPTION_FLAG,  AT(no_wait),   NULL,      "print the job's id and leave"},
     {"json",       0,  OPTION_FLAG,  AT(json),      NULL,      "print the video object"},
@@ -60,6 +61,7 @@ static int submit(Client *c, const char *prompt, const GenerateOptions *o, json_
             {.name = "negative_prompt", .text = o->negative},
             {.name = "scheduler", .text = o->scheduler},
             {.name = "priority", .text = o->priority},
+            {.name = "degrade", .text = o->degrade},
             {.name = "model", .text = o->model},
     };
     ClientPart given[ARRAY_LEN(all)];

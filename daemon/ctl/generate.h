@@ -10,7 +10,7 @@
 /* As given on the command line; NULL where it was not: the server decides then. */
 typedef struct GenerateOptions {
     const char *output, *image, *seed, *steps, *size, *frames, *fps, *guidance, *shift, *negative,
-            *scheduler, *priority, *model;
+            *scheduler, *priority, *degrade, *model;
     bool no_wait, json;
 } GenerateOptions;
 

@@ -44,6 +44,11 @@ static int queue_failed(HttpExchange *x, int r) {
 }
 
 static int reply_video(HttpExchange *x, const JobInfo *info, json_t *j) {
+    if (j && *x->upgrade_id &&
+            json_object_set_new(j, "upgrade_id", json_string(x->upgrade_id)) < 0) {
+        json_decref(j);
+        j = NULL;
+    }
     int r = http_reply_json(x, MHD_HTTP_OK, j), msec = video_json_poll_msec(info);
     char text[16];
     if (r < 0 || msec == 0)
@@ -149,6 +154,52 @@ static int submit(HttpExchange *x, JobQueue *q, const Request *r, const char *re
     return k;
 }
 
+/* The full request beside what is answered now, for clients that asked for it. */
+static int submit_upgrade(HttpExchange *x, JobQueue *q, const Request *full) {
+    const char *upgrade = http_query(x, "upgrade");
+    if (!upgrade || !str_eq(upgrade, "1"))
+        return 0;
+    HttpServer *s = x->server;
+    Request one = *full;
+    char id[1][JOB_ID_SIZE];
+    one.n = 1;
+    one.priority = PRIORITY_BATCH; /* what is answered now goes first */
+    int k = s->options.admit ? s->options.admit(s->options.context, &one, &x->fault, &x->err) : 0;
+    if (k == 0)
+        k = job_queue_submit(q, &one, NULL, id, &x->err);
+    if (k == -EBUSY)
+        x->retry_after_sec = when_to_retry(q);
+    if (k == 0)
+        job_id_copy(x->upgrade_id, id[0]);
+    return k;
+}
+
+/* r as it is, or what it may get instead while the model is being loaded. */
+static int submit_or_degrade(
+        HttpExchange *x, JobQueue *q, const HttpService *v, Request *r, const char *remixed_from) {
+    JobInfo stored;
+    Request full = *r; /* shares its texts and picture */
+    int k = http_degrade(x, q, v, r, &stored);
+    if (k < 0)
+        return k;
+    int drawn = draw_seed(x, r);
+    full.seed = r->seed;
+    full.has_seed = r->has_seed;
+    if (k == HTTP_STORED) {
+        k = drawn < 0 ? drawn : submit_upgrade(x, q, &full);
+        if (k == 0)
+            k = reply_video(x, &stored, video_json(&stored));
+        job_info_done(&stored);
+        return k;
+    }
+    if (drawn < 0)
+        return drawn;
+    if (!r->degraded[0])
+        return submit(x, q, r, remixed_from);
+    k = submit_upgrade(x, q, &full);
+    return k == 0 ? submit(x, q, r, remixed_from) : k;
+}
+
 static int accepting(HttpExchange *x, const HttpService *v) {
     if (v->accepting)
         return 0;
@@ -170,9 +221,7 @@ int http_videos_create(HttpExchange *x) {
     if (k == 0)
         k = check_model(x, &v, &r);
     if (k == 0)
-        k = draw_seed(x, &r);
-    if (k == 0)
-        k = submit(x, q, &r, NULL);
+        k = submit_or_degrade(x, q, &v, &r, NULL);
     request_done(&r);
     return k;
 }
@@ -190,12 +239,13 @@ int http_videos_remix(HttpExchange *x) {
     if (k == 0) {
         free(r.prompt);
         r.prompt = NULL;
+        r.degraded[0] = '\0';
         k = parse(x, &v, &r);
     }
     if (k == 0)
         k = check_model(x, &v, &r);
     if (k == 0)
-        k = submit(x, q, &r, x->id);
+        k = submit_or_degrade(x, q, &v, &r, x->id);
     request_done(&r);
     return k;
 }

@@ -43,6 +43,7 @@ typedef struct HttpExchange {
     Err err;
     RequestFault fault;
     int retry_after_sec;
+    char upgrade_id[JOB_ID_SIZE]; /* the full job beside what was answered; empty: none */
     const char *hint_name; /* a header that explains the error: Allow, Content-Range; NULL: none */
     char hint[48];
 
@@ -135,6 +136,16 @@ enum MHD_Result http_answer(HttpExchange *x);
 
 /* http_describe - what the daemon says of itself now. */
 HttpService http_describe(HttpServer *s);
+
+/* http_degrade - decides what a request gets that would wait too long for the model to be loaded.
+ *
+ *   r  validated, model set, seed as the client gave it; smaller afterwards, r->degraded set, where
+ *      a simpler generation is due
+ *
+ * Returns 0 when r is to be run; HTTP_STORED with *ret, which the caller frees; -ESHUTDOWN with
+ * Retry-After when the policy allows nothing that is quick enough. */
+#define HTTP_STORED 2
+int http_degrade(HttpExchange *x, JobQueue *q, const HttpService *v, Request *r, JobInfo *ret);
 
 /* api-videos.c */
 HttpHandler http_videos_create, http_videos_list, http_videos_get, http_videos_delete,

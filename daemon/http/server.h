@@ -8,6 +8,7 @@
 #define PREHEAT_HTTP_SERVER_H
 
 #include "base/err.h"
+#include "job/degrade.h"
 #include "job/queue.h"
 #include "metrics/metrics.h"
 #include "request/request.h"
@@ -26,6 +27,8 @@ typedef struct HttpService {
     int retry_after_sec;             /* when it is worth to ask again; 0: says nothing */
     const char *phase;               /* "starting", "loading", "serving", "draining"... */
     int percent;                     /* of the start; 100 when serving */
+    double start_left_sec;           /* until the first job could begin; negative: unknown */
+    const DegradePlan *degrade;      /* what a request gets that would wait too long; NULL: waits */
     const char *detail;              /* JSON object of more for /healthz, or NULL */
 } HttpService;
 

@@ -401,6 +401,9 @@ static int read_row(sqlite3_stmt *s, JobRow *row, Err *err) {
         r = err_set(&why, -EBADMSG, "stored state '%.20s' is unknown", column_text(s, COL_STATE));
     if (r < 0)
         return mark_damaged(row, err_text(&why), err);
+    if (!*info->report.degraded) /* until it has run, what was made of it stands in the request */
+        (void)snprintf(
+                info->report.degraded, sizeof(info->report.degraded), "%s", info->request.degraded);
     if (*info->error_code) {
         info->error_message = strdup(column_text(s, COL_ERROR_MESSAGE));
         if (!info->error_message)

@@ -499,6 +499,12 @@ void job_queue_load(JobQueue *q, JobQueueLoad *ret) {
     job_queue_unlock(q);
 }
 
+void job_queue_estimate(JobQueue *q, Estimate *ret) {
+    job_queue_lock(q);
+    *ret = q->estimate;
+    job_queue_unlock(q);
+}
+
 bool job_queue_idle(JobQueue *q) {
     job_queue_lock(q);
     bool idle = live_count_queued(q) == 0 && !live_running(q);

@@ -6,6 +6,7 @@
 #ifndef PREHEAT_JOB_QUEUE_H
 #define PREHEAT_JOB_QUEUE_H
 
+#include "job/estimate.h"
 #include "job/job.h"
 #include "metrics/metrics.h"
 
@@ -117,6 +118,9 @@ typedef struct JobQueueLoad {
 } JobQueueLoad;
 
 void job_queue_load(JobQueue *q, JobQueueLoad *ret);
+
+/* job_queue_estimate - what is known of the times of jobs. */
+void job_queue_estimate(JobQueue *q, Estimate *ret);
 
 /* job_queue_idle - no job is queued or running. */
 bool job_queue_idle(JobQueue *q);

@@ -55,6 +55,8 @@ static int run_once(JobQueue *q, Live *l, JobOutcome *o, Err *err) {
     run.job.request = &run.request;
     run.job.progress = &l->progress;
     int r = run_open(q, l, &run, err);
+    static_assert(sizeof(run.job.report.degraded) >= REQUEST_DEGRADED_SIZE, "the text fits");
+    memcpy(run.job.report.degraded, run.request.degraded, REQUEST_DEGRADED_SIZE);
     if (r == 0)
         r = q->options.run(q->options.context, &run.job, err);
     if (r == 0)

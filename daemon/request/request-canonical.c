@@ -38,7 +38,8 @@ char *request_to_json(const Request *r) {
     if (!j)
         return NULL;
     if (json_object_set_new(j, "n", json_integer(r->n)) < 0 ||
-            json_object_set_new(j, "priority", json_string(priority_name(r->priority))) < 0) {
+            json_object_set_new(j, "priority", json_string(priority_name(r->priority))) < 0 ||
+            (r->degraded[0] && json_object_set_new(j, "degraded", json_string(r->degraded)) < 0)) {
         json_decref(j);
         return NULL;
     }
@@ -115,8 +116,10 @@ static void read_texts(Reader *in, Request *r) {
     const char *model = read_text(in, "model", JSON_OPTIONAL);
     const char *prompt = read_text(in, "prompt", JSON_REQUIRED);
     const char *negative = read_text(in, "negative_prompt", JSON_REQUIRED);
+    const char *degraded = read_text(in, "degraded", JSON_OPTIONAL);
     if (in->r < 0)
         return;
+    (void)snprintf(r->degraded, sizeof(r->degraded), "%s", degraded ? degraded : "");
     r->model = model ? strdup(model) : NULL;
     r->prompt = strdup(prompt);
     r->negative_prompt = strdup(negative);

@@ -6,7 +6,8 @@
 #include "request/request.h"
 
 /* request_to_json - canonical: every effective value, keys sorted, no white space. The image is
- * there as its size and digest. NULL when out of memory; the caller frees it. */
+ * there as its size and digest; `degrade` has been decided when a request is kept. NULL when out of
+ * memory; the caller frees it. */
 char *request_to_json(const Request *r);
 
 /* request_from_json - what request_to_json() wrote, without the image's bytes: image stays NULL

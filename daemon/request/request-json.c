@@ -12,6 +12,7 @@ typedef enum FieldKind {
     FIELD_REAL, /* double at offset */
     FIELD_SCHEDULER,
     FIELD_PRIORITY,
+    FIELD_DEGRADE,
     FIELD_SEED,
     FIELD_SIZE,
     FIELD_SECONDS,
@@ -43,6 +44,7 @@ static const Field fields[] = {
         {"seed", FIELD_SEED, 0},
         {"n", FIELD_INT, offsetof(Request, n)},
         {"priority", FIELD_PRIORITY, 0},
+        {"degrade", FIELD_DEGRADE, 0},
         {"input_reference", FIELD_REFERENCE, 0},
         {"quality", FIELD_IGNORED, 0},
         {"user", FIELD_IGNORED, 0},
@@ -114,14 +116,16 @@ static int apply_name(Parse *p, const Field *f) {
         return request_fault(p->fault, f->name, "invalid_type");
     if (!name)
         return 0;
-    bool scheduler = f->kind == FIELD_SCHEDULER;
-    int k = scheduler ? scheduler_parse(name, &p->r->scheduler)
-                      : priority_parse(name, &p->r->priority);
+    const char *wanted = f->kind == FIELD_SCHEDULER  ? "'unipc' or 'euler'"
+                         : f->kind == FIELD_PRIORITY ? "'interactive' or 'batch'"
+                                                     : "'none', 'cached' or 'any'";
+    int k = f->kind == FIELD_SCHEDULER  ? scheduler_parse(name, &p->r->scheduler)
+            : f->kind == FIELD_PRIORITY ? priority_parse(name, &p->r->priority)
+                                        : request_degrade_parse(name, &p->r->degrade);
     if (k == 0)
         return 0;
     return err_set(p->err, request_fault(p->fault, f->name, "invalid_value"),
-            "'%s' is '%.60s', it must be %s", f->name, name,
-            scheduler ? "'unipc' or 'euler'" : "'interactive' or 'batch'");
+            "'%s' is '%.60s', it must be %s", f->name, name, wanted);
 }
 
 /* The API's sizes have edges of 720, which no multiple of 32 meets. */
@@ -252,6 +256,7 @@ static int apply(Parse *p, const Field *f) {
         return apply_number(p, f);
     case FIELD_SCHEDULER:
     case FIELD_PRIORITY:
+    case FIELD_DEGRADE:
         return apply_name(p, f);
     case FIELD_SEED:
         return apply_seed(p, f);

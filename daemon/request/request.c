@@ -11,6 +11,11 @@ static const char *const scheduler_names[N_SCHEDULERS] = {
 static const char *const priority_names[N_PRIORITIES] = {
         [PRIORITY_INTERACTIVE] = "interactive", [PRIORITY_BATCH] = "batch"};
 
+static const char *const degrade_names[N_DEGRADES] = {[DEGRADE_USUAL] = "",
+        [DEGRADE_NONE] = "none",
+        [DEGRADE_CACHED] = "cached",
+        [DEGRADE_ANY] = "any"};
+
 static int name_index(const char *const *names, int n, const char *name) {
     for (int i = 0; i < n; i++)
         if (str_eq(names[i], name))
@@ -41,6 +46,14 @@ int priority_parse(const char *name, Priority *ret) {
     if (i < 0)
         return i;
     *ret = (Priority)i;
+    return 0;
+}
+
+int request_degrade_parse(const char *name, RequestDegrade *ret) {
+    int i = *name ? name_index(degrade_names, N_DEGRADES, name) : -EINVAL;
+    if (i < 0)
+        return i;
+    *ret = (RequestDegrade)i;
     return 0;
 }
 

@@ -13,6 +13,17 @@
 typedef enum Scheduler { SCHEDULER_UNIPC, SCHEDULER_EULER, N_SCHEDULERS } Scheduler;
 typedef enum Priority { PRIORITY_INTERACTIVE, PRIORITY_BATCH, N_PRIORITIES } Priority;
 
+/* What a request may get where the full result would take too long to begin. */
+typedef enum RequestDegrade {
+    DEGRADE_USUAL,  /* as the server is configured */
+    DEGRADE_NONE,   /* nothing else */
+    DEGRADE_CACHED, /* a stored result of the same request or prompt */
+    DEGRADE_ANY,    /* also a simpler generation */
+    N_DEGRADES,
+} RequestDegrade;
+
+enum { REQUEST_DEGRADED_SIZE = 120 };
+
 typedef struct Request {
     char *model;           /* NULL: the configured one */
     char *prompt;          /* UTF-8, not empty */
@@ -29,7 +40,9 @@ typedef struct Request {
     uint64_t seed; /* < 2^63 */
     int64_t n;     /* videos, each with seed + i */
     Priority priority;
-    bool has_seed; /* false: the server draws one */
+    RequestDegrade degrade;
+    char degraded[REQUEST_DEGRADED_SIZE]; /* what was made simpler than asked for; empty: nothing */
+    bool has_seed;                        /* false: the server draws one */
 } Request;
 
 /* What requests are held against; from the configuration and the model. */
@@ -80,6 +93,8 @@ int request_copy(Request *to, const Request *from);
 const char *scheduler_name(Scheduler s);
 int scheduler_parse(const char *name, Scheduler *ret); /* 0 or -EINVAL */
 const char *priority_name(Priority p);
-int priority_parse(const char *name, Priority *ret); /* 0 or -EINVAL */
+int priority_parse(const char *name, Priority *ret);              /* 0 or -EINVAL */
+const char *degrade_name(RequestDegrade d);                       /* not of DEGRADE_USUAL */
+int request_degrade_parse(const char *name, RequestDegrade *ret); /* 0 or -EINVAL */
 
 #endif

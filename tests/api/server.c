@@ -24,6 +24,10 @@ enum { LARGE_BYTES = 8 << 20 };
 
 typedef struct Bench {
     const char *state_dir, *token, *reason, *host;
+    const char *degrade, *ladder;
+    int64_t start_msec, deadline_msec;
+    uint64_t ready_usec; /* when the slow start is over */
+    DegradePlan plan;
     int64_t step_msec, queue_limit, max_connections, idle_connection_msec, upload_msec, retention,
             max_upload, idle_msec;
     int wake_fd;
@@ -80,8 +84,26 @@ static void changed(void *context) {
     (void)io_write_all(((const Bench *)context)->wake_fd, &one, sizeof(one));
 }
 
+/* A start that takes its time: jobs wait in the queue. */
+static void begin(void *context) {
+    const Bench *b = context;
+    wait_msec((int64_t)(clock_left(b->ready_usec) / USEC_PER_MSEC));
+    changed(context);
+}
+
+static int plan_start(Bench *b, Err *err) {
+    b->ready_usec = clock_deadline((uint64_t)b->start_msec * USEC_PER_MSEC);
+    b->plan.deadline_sec = (double)b->deadline_msec / 1e3;
+    int r = request_degrade_parse(b->degrade, &b->plan.usual);
+    if (r < 0)
+        return err_set(err, r, "degrade=%s", b->degrade);
+    return degrade_parse_ladder(b->ladder, &b->plan, err);
+}
+
 static void describe(void *context, HttpService *ret) {
     const Bench *b = context;
+    uint64_t left = clock_left(b->ready_usec);
+    bool starting = left > 0 && !b->reason;
     *ret = (HttpService){.model = "tiny-test",
             .model_created = 1700000000,
             .limits = &b->limits,
@@ -89,8 +111,14 @@ static void describe(void *context, HttpService *ret) {
             .accepting = !b->reason,
             .reason = b->reason,
             .retry_after_sec = 7,
-            .phase = b->reason ? "no_model" : "serving",
-            .percent = b->reason ? 0 : 100,
+            .phase = b->reason  ? "no_model"
+                     : starting ? "loading"
+                                : "serving",
+            .percent = b->reason  ? 0
+                       : starting ? 50
+                                  : 100,
+            .start_left_sec = (double)left / 1e6,
+            .degrade = &b->plan,
             .detail = "{\"extra\":1}"};
 }
 
@@ -156,6 +184,8 @@ static int option(Bench *b, const char *text) {
             {"max_connections=", &b->max_connections, NULL},
             {"idle_connection_msec=", &b->idle_connection_msec, NULL},
             {"upload_msec=", &b->upload_msec, NULL}, {"retention=", &b->retention, NULL},
+            {"start_msec=", &b->start_msec, NULL}, {"deadline_msec=", &b->deadline_msec, NULL},
+            {"degrade=", NULL, &b->degrade}, {"ladder=", NULL, &b->ladder},
             {"max_upload=", &b->max_upload, NULL}, {"idle_msec=", &b->idle_msec, NULL},
             {"token=", NULL, &b->token}, {"reason=", NULL, &b->reason}, {"host=", NULL, &b->host}};
     for (size_t i = 0; i < ARRAY_LEN(options); i++) {
@@ -176,6 +206,7 @@ static int open_queue(Bench *b, Metrics *m, JobQueue **ret, Err *err) {
             .retention_sec = b->retention,
             .metrics = m,
             .run = run,
+            .begin = begin,
             .changed = changed,
             .context = b};
     int r = job_queue_open(&o, ret, err);
@@ -203,6 +234,8 @@ static int open_server(
 int main(int argc, char **argv) {
     Bench b = {.state_dir = argc > 1 ? argv[1] : "",
             .step_msec = 1,
+            .degrade = "cached",
+            .ladder = "",
             .queue_limit = 100,
             .limits = {.max_prompt_chars = 1000,
                     .max_image_bytes = 1 << 20,
@@ -237,7 +270,9 @@ int main(int argc, char **argv) {
     fds[0] = listen_tcp(&port);
     fds[1] = listen_unix(b.state_dir);
     Metrics *m = metrics_new();
-    int r = m && b.wake_fd >= 0 && fds[0] >= 0 && fds[1] >= 0 ? open_queue(&b, m, &q, &err) : -EIO;
+    int r = plan_start(&b, &err);
+    if (r == 0)
+        r = m && b.wake_fd >= 0 && fds[0] >= 0 && fds[1] >= 0 ? open_queue(&b, m, &q, &err) : -EIO;
     if (r == 0)
         r = open_server(&b, q, m, fds, &s, &err);
     if (r < 0) {

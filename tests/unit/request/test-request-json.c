@@ -24,6 +24,7 @@ static void prompt_alone_takes_the_defaults(void **state) {
     assert_int_equal(r.num_frames, 17);
     assert_int_equal(r.n, 1);
     assert_int_equal(r.priority, PRIORITY_INTERACTIVE);
+    assert_int_equal(r.degrade, DEGRADE_USUAL);
     assert_false(r.has_seed);
     request_done(&r);
 }
@@ -33,7 +34,8 @@ static void every_field_arrives(void **state) {
             "{\"model\":\"m\",\"prompt\":\"p\",\"negative_prompt\":\"q\",\"width\":320,"
             "\"height\":192,\"num_frames\":33,\"fps\":12.5,\"num_inference_steps\":7,"
             "\"guidance_scale\":1.5,\"flow_shift\":3,\"scheduler\":\"euler\","
-            "\"seed\":9223372036854775806,\"n\":2,\"priority\":\"batch\",\"user\":\"u\","
+            "\"seed\":9223372036854775806,\"n\":2,\"priority\":\"batch\",\"degrade\":\"any\","
+            "\"user\":\"u\","
             "\"quality\":\"standard\",\"input_reference\":{\"image_url\":\"" PNG_TEXT "\"}}";
     Request r;
     RequestFault fault;
@@ -50,6 +52,7 @@ static void every_field_arrives(void **state) {
     assert_true(r.has_seed && r.seed == INT64_MAX - 1);
     assert_int_equal(r.n, 2);
     assert_int_equal(r.priority, PRIORITY_BATCH);
+    assert_int_equal(r.degrade, DEGRADE_ANY);
     assert_int_equal(r.image_bytes, 8);
     assert_memory_equal(r.image, PNG_BYTES, 8);
     request_done(&r);
@@ -141,6 +144,7 @@ static void refusals_name_field_and_limit(void **state) {
             {P "\"flow_shift\":0}", "flow_shift", "invalid_value", "from 0.01"},
             {P "\"scheduler\":\"ddim\"}", "scheduler", "invalid_value", "'unipc' or 'euler'"},
             {P "\"priority\":\"high\"}", "priority", "invalid_value", "'interactive' or 'batch'"},
+            {P "\"degrade\":\"\"}", "degrade", "invalid_value", "'none', 'cached' or 'any'"},
             {P "\"priority\":1}", "priority", "invalid_type", "must be a string"},
             {P "\"seed\":-1}", "seed", "invalid_value", "from 0"},
             {P "\"seed\":\"1\"}", "seed", "invalid_type", "must be an integer"},
