@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """test-packages.py ROOT DIST LOGS [CASE...]: the life of the .deb in a booted Debian, from installing to purging.
 
-ROOT is what make-packages made, DIST holds the package. Cases follow one another on one machine, in this order; a
+ROOT is what make-packages made, DIST holds the package, and releases 1 and 2 of the .rpm if that is to be tried. Cases follow one another on one machine, in this order; a
 name picks single ones, after installing. One line a case: "ok NAME", "not ok NAME: why", "skip NAME: why". Needs root
 and systemd-nspawn."""
 import pathlib
@@ -281,7 +281,7 @@ def case_sockets_stopped_while_the_daemon_runs(m):
     alive(m)
 
 
-def replace(m, *command):
+def replace(m, change):
     """Changes the installed package under load and with a running job; neither may notice, nor the weights."""
     before = warm(m)
     get(m, TCP, "/v1/videos")
@@ -289,7 +289,7 @@ def replace(m, *command):
     with Load(m) as load:
         job = create(m, **LONG)
         running(m, job)
-        apt(m, *command)
+        change()
         done = finished(m, job)
     load.check()
     assert done["status"] == "completed", done
@@ -302,20 +302,20 @@ def replace(m, *command):
 def case_upgrade_under_load(m):
     m.run("sed", "-i", r"$a\[daemon]\nidle_exit = 2min", CONFFILE)
     old = version(m)
-    replace(m, "install", "/root/newer.deb")
+    replace(m, lambda: apt(m, "install", "/root/newer.deb"))
     assert version(m) == old + "+1"
     assert m.show("preheatd.service", "NeedDaemonReload") == "no"
     assert "idle_exit = 2min" in m.run("tail", "-n", "1", CONFFILE).stdout, "the conffile was replaced"
 
 
 def case_downgrade_under_load(m):
-    replace(m, "install", "--allow-downgrades", "/root/preheat.deb")
+    replace(m, lambda: apt(m, "install", "--allow-downgrades", "/root/preheat.deb"))
     assert not version(m).endswith("+1")
     assert "idle_exit = 2min" in m.run("tail", "-n", "1", CONFFILE).stdout, "the conffile was replaced"
 
 
 def case_reinstall_under_load(m):
-    replace(m, "install", "--reinstall", "/root/preheat.deb")
+    replace(m, lambda: apt(m, "install", "--reinstall", "/root/preheat.deb"))
 
 
 def nothing_runs(m):
@@ -359,6 +359,41 @@ def case_purge_leaves_nothing(m):
     assert not links, f"links left behind: {links}"
 
 
+def rpm(m, *command):
+    """The libraries are Debian's, which rpm's database does not know; the scriptlets are the package's."""
+    return m.run("rpm", "--force-debian", "--nodeps", *command, timeout=120)
+
+
+def case_rpm_installs_as_presets_say(m):
+    rpm(m, "-i", "/root/preheat.rpm")
+    for unit in (*SOCKETS, "preheat-warmup.service"):
+        assert m.run("systemctl", "is-enabled", unit).stdout.strip() == "enabled", unit
+        assert m.show(unit, "ActiveState") == "inactive", f"installing started {unit}"
+    said = m.run("systemd-analyze", "verify", "--man=no", *UNITS, check=False)
+    ours = [line for line in (said.stdout + said.stderr).splitlines() if "preheat" in line]
+    assert not ours, ours
+
+
+def case_rpm_first_request_gets_a_video(m):
+    m.run("systemctl", "start", *SOCKETS)
+    video(m)
+
+
+def case_rpm_upgrade_under_load(m):
+    m.run("sed", "-i", r"$a\[daemon]\nidle_exit = 2min", CONFFILE)
+    replace(m, lambda: rpm(m, "-U", "/root/next.rpm"))
+    assert m.run("rpm", "-q", "--qf", "%{RELEASE}", "preheat").stdout.startswith("2")
+    assert "idle_exit = 2min" in m.run("tail", "-n", "1", CONFFILE).stdout, "the configuration was replaced"
+
+
+def case_rpm_erase_stops_everything(m):
+    warm(m)
+    rpm(m, "-e", "preheat")
+    nothing_runs(m)
+    assert m.run("test", "-s", "/var/lib/preheat/jobs.db", check=False).returncode == 0, "removal took the data"
+    assert "idle_exit = 2min" in m.run("cat", CONFFILE + ".rpmsave").stdout, "removal took the configuration"
+
+
 CASES = [value for name, value in list(globals().items()) if name.startswith("case_")]
 
 
@@ -371,13 +406,16 @@ def main():
         package = package_of(dist)
         shutil.copy(package, m.tree / "root/preheat.deb")
         shutil.copy(newer(package, m.work), m.tree / "root/newer.deb")
+        rpms = sorted(p for p in dist.glob("preheat-[0-9]*.rpm") if not p.name.endswith(".src.rpm"))
+        for rpm_file, name in zip(rpms, ("preheat.rpm", "next.rpm")):
+            shutil.copy(rpm_file, m.tree / "root" / name)
         m.boot()
         print(m.run("systemctl", "--version").stdout.splitlines()[0], flush=True)
         # The container cannot set the pages of the machine, which it shares: 64 may be taken while this runs.
         with huge_pages(host_pages("Total"), 64):
             for number, case in enumerate(CASES):
                 name = case.__name__.removeprefix("case_")
-                if wanted and number and name not in wanted:
+                if wanted and number and name not in wanted or name.startswith("rpm_") and len(rpms) != 2:
                     continue
                 began = time.monotonic()
                 try:
