@@ -2,13 +2,14 @@
  *
  *   bench-engine --model DIR [--backend cpu|MODULE.so] [--exact-f32] [--threads N] [--size WxH]
  * [--frames N]
- *                [--repeat N] [--stages t5,dit,vae,encode] [--pin]
+ *                [--repeat N] [--stages product,t5,dit,vae,encode] [--pin]
  *
  * --pin has the backend lock the checkpoint's bytes in memory before they are loaded.
  *
- * One JSON object a line. FLOP are counted as two a multiply-add of the formulas' products and
- * convolutions, in the form in which the model defines them: what a backend saves by algebra counts
- * as done. */
+ * One JSON object a line. The product of two square matrices is what the others may be held
+ * against: the rate that this backend reaches where nothing is in its way. FLOP are counted as two
+ * a multiply-add of the formulas' products and convolutions, in the form in which the model defines
+ * them: what a backend saves by algebra counts as done. */
 #include "backend/cpu/module.h"
 #include "backend/ops.h"
 #include "base/clock.h"
@@ -32,7 +33,7 @@ typedef struct Bench {
     Stream *stream;
     int64_t width, height, frames, repeat;
     int64_t c, t, h, w; /* latents */
-    View x, y;          /* of the stage at hand, made before it is timed */
+    View x, y, weight;  /* of the stage at hand, made before it is timed */
     View rope;
     DitContext context;
 } Bench;
@@ -60,6 +61,25 @@ static View random_latents(const Bench *b, Stream *s, int64_t t) {
     stream_upload(s, x, view_of(host, DTYPE_F32, b->c, t, b->h, b->w));
     free(host);
     return x;
+}
+
+enum { PRODUCT = 2048 };
+
+static double product_flop(const Bench *b) {
+    return 2.0 * PRODUCT * PRODUCT * PRODUCT;
+}
+
+static void product_prepare(Bench *b, Stream *s) {
+    DType dtype = backend_info(b->backend)->activation;
+    b->x = stream_temp(s, dtype, PRODUCT, PRODUCT);
+    b->y = stream_temp(s, dtype, PRODUCT, PRODUCT);
+    b->weight = stream_temp(s, dtype, PRODUCT, PRODUCT);
+    op_fill(s, b->x, 0.5f);
+    op_fill(s, b->weight, 0.25f);
+}
+
+static void product_run(Bench *b, Stream *s) {
+    op_linear(s, b->y, b->x, b->weight, (View){0}, ACT_NONE);
 }
 
 static double t5_flop(const Bench *b) {
@@ -172,6 +192,7 @@ static const struct {
     StageRun *run;
     StageFlop *flop;
 } stages[] = {
+        {"product", product_prepare, product_run, product_flop},
         {"t5", nothing_prepare, t5_run, t5_flop},
         {"dit", dit_prepare, dit_run, dit_flop},
         {"vae", vae_prepare, vae_run, vae_flop},
@@ -266,7 +287,7 @@ static int64_t number(const char *text, int64_t min, int64_t max) {
 
 static const char usage[] =
         "bench-engine --model DIR [--backend cpu|MODULE.so] [--exact-f32] [--threads N]\n"
-        "             [--size WxH] [--frames N] [--repeat N] [--stages t5,dit,vae,encode] "
+        "             [--size WxH] [--frames N] [--repeat N] [--stages product,t5,dit,vae,encode] "
         "[--pin]\n";
 
 int main(int argc, char **argv) {
