@@ -104,10 +104,9 @@ static int run_job(void *context, Job *job, Err *err) {
             .thumbnail_fd = job->thumbnail_fd,
     };
     int r = render(d->pipeline, job->request, &options, job->progress, err);
-    if (r == -EIO)
-        startup_device_lost(d->startup);
     job->report.peak_device_bytes = pipeline_peak_bytes(d->pipeline);
     if (r < 0 && pipeline_is_lost(d->pipeline)) {
+        startup_device_lost(d->startup);
         job_queue_drain(d->jobs); /* what waits is for the next process */
         atomic_store(&d->lost, true);
     }

@@ -155,10 +155,6 @@ Weights *dit_weights(const Dit *d) {
     return d->weights;
 }
 
-const DitDims *dit_dims(const Dit *d) {
-    return &d->dims;
-}
-
 int dit_check_shape(const DitDims *dims, int64_t t, int64_t h, int64_t w, Err *err) {
     int64_t p = dims->patch;
     if (t < 1 || h < 1 || w < 1 || h % p != 0 || w % p != 0)

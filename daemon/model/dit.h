@@ -17,7 +17,6 @@ typedef struct Dit Dit;
 int dit_new(Checkpoint *c, const DitDims *dims, Dit **ret, Err *err);
 Dit *dit_free(Dit *d);
 Weights *dit_weights(const Dit *d);
-const DitDims *dit_dims(const Dit *d);
 
 /* dit_check_shape - whether latents [_, t, h, w] can be run; -EINVAL says what is wanted. */
 int dit_check_shape(const DitDims *dims, int64_t t, int64_t h, int64_t w, Err *err);

@@ -82,10 +82,6 @@ Sampler *sampler_free(Sampler *p) {
     return NULL;
 }
 
-int64_t sampler_n_steps(const Sampler *p) {
-    return p->options.n_steps;
-}
-
 double sampler_timestep(const Sampler *p, int64_t i) {
     assert(i >= 0 && i < p->options.n_steps);
     return p->timestep[i];

@@ -31,8 +31,6 @@ typedef struct SamplerOptions {
 int sampler_new(const SamplerOptions *options, Sampler **ret, Err *err);
 Sampler *sampler_free(Sampler *p);
 
-int64_t sampler_n_steps(const Sampler *p);
-
 /* sampler_timestep - what the model is told at step i, 0 <= i < n_steps. */
 double sampler_timestep(const Sampler *p, int64_t i);
 

@@ -12,7 +12,7 @@
 struct Pinner {
     Backend *backend;
     const char *data;
-    uint64_t bytes, pinned_bytes;
+    uint64_t bytes;
     size_t n_windows;
     enum { WINDOW_UNTRIED, WINDOW_PINNED, WINDOW_REFUSED } window[];
 };
@@ -59,11 +59,5 @@ void pinner_cover(Pinner *p, const void *data, size_t n) {
             continue;
         int r = backend_pin(p->backend, p->data + i * WINDOW_BYTES, window_bytes(p, i), NULL);
         p->window[i] = r == 0 ? WINDOW_PINNED : WINDOW_REFUSED;
-        if (r == 0)
-            p->pinned_bytes += window_bytes(p, i);
     }
-}
-
-uint64_t pinner_bytes(const Pinner *p) {
-    return p ? p->pinned_bytes : 0;
 }

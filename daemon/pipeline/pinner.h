@@ -21,7 +21,4 @@ Pinner *pinner_free(Pinner *p);
  * locked is copied from all the same, only slower. */
 void pinner_cover(Pinner *p, const void *data, size_t n);
 
-/* pinner_bytes - how many are locked. */
-uint64_t pinner_bytes(const Pinner *p);
-
 #endif

@@ -368,10 +368,6 @@ bool manifest_has_digests(const Manifest *m) {
     return m->head.flags & FORMAT_HAS_DIGESTS;
 }
 
-uint64_t manifest_chunk_size(const Manifest *m) {
-    return m->head.chunk_size;
-}
-
 uint64_t manifest_segment_bytes(const Manifest *m) {
     return m->head.segment_bytes;
 }

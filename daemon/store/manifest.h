@@ -115,7 +115,6 @@ int manifest_check_headers(const Manifest *m, Err *err);
 const char *manifest_root(const Manifest *m); /* absolute path of the directory it was made from */
 Digest manifest_digest(const Manifest *m);    /* of the whole manifest: names this model */
 bool manifest_has_digests(const Manifest *m);
-uint64_t manifest_chunk_size(const Manifest *m);
 uint64_t manifest_segment_bytes(const Manifest *m); /* header page and all files */
 uint64_t manifest_weight_bytes(const Manifest *m);  /* sum of the files' sizes */
 
