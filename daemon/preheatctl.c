@@ -11,6 +11,7 @@
 #include "ctl/exit.h"
 #include "ctl/generate.h"
 #include "ctl/jobs.h"
+#include "ctl/release.h"
 #include "ctl/signals.h"
 #include "ctl/start-report.h"
 #include "ctl/status.h"
@@ -127,6 +128,10 @@ static int run_hugepages(Context *x, const void *options, Err *err) {
     return model_hugepages(x->config, x->operand, stdout, err);
 }
 
+static int run_release(Context *x, const void *options, Err *err) {
+    return release_run(options, x->config->backend.park_release_usec, stdout, err);
+}
+
 static const Command commands[] = {
         {&generate_table, run_generate, .needs_client = true},
         {&status_table, run_status, .needs_client = true, .needs_config = true},
@@ -139,6 +144,7 @@ static const Command commands[] = {
         {&model_list_table, run_model_list, .needs_config = true},
         {&model_verify_table, run_model_verify, .needs_config = true},
         {&hugepages_table, run_hugepages, .needs_config = true},
+        {&release_table, run_release, .needs_config = true},
 };
 
 /* Room for the options of any command. */
@@ -147,6 +153,7 @@ typedef union AnyOptions {
     StatusOptions status;
     StartReportOptions start_report;
     DoctorOptions doctor;
+    ReleaseOptions release;
     JobsListOptions list;
     JobsGetOptions get;
     ModelAddOptions add;

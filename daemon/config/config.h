@@ -52,9 +52,10 @@ typedef struct Config {
         char *module;
         int64_t threads;
         int64_t device;
-        uint64_t vram_limit; /* 0: the whole device */
-        int park_vram;       /* ConfigSwitch */
-        uint64_t vram_floor; /* 0: none */
+        uint64_t vram_limit;        /* 0: the whole device */
+        int park_vram;              /* ConfigSwitch */
+        uint64_t park_release_usec; /* 0: never */
+        uint64_t vram_floor;        /* 0: none */
     } backend;
     struct {
         uint64_t idle_exit_usec; /* 0: never */

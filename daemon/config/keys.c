@@ -47,6 +47,9 @@ static const Key keys[] = {
         "Whether the weights stay on the GPU, without a process, when preheatd leaves: the next one "
         "computes with them at once. Needs systemd 254 or later. `preheatctl release` gives the "
         "memory back."},
+    {"backend", "park_release", KEY_SPAN, AT(backend.park_release_usec), 1, 30 * ONE_DAY, "never",
+        NULL, "30min",
+        "Parked weights are given back when preheatd has been gone for this long, within a minute."},
     {"backend", "vram_floor", KEY_SIZE, AT(backend.vram_floor), K_MIB, 1024 * K_GIB, "none", NULL,
         "0",
         "Device memory that must be free beside the weights of a running preheatd for them to be "

@@ -311,6 +311,45 @@ def case_weights_outlive_the_daemon(m):
         assert m.run("test", "-e", "/run/preheat/weights/tiny-wan", check=False).returncode
 
 
+def tier(m):
+    """Where the weights of the daemon came from, once it serves; starts it."""
+    health = wait_for("the daemon to serve", 30,
+                      lambda: (lambda h: h if h["phase"] == "serving" else None)(get(m, TCP, "/healthz")[1]))
+    return health["detail"]["weights"]
+
+
+def kept(m):
+    return int(m.show("preheatd.service", "NFileDescriptorStore"))
+
+
+def case_parked_weights_outlive_the_daemon(m):
+    version = int(m.run("systemctl", "--version").stdout.split()[1])
+    if version < 254:
+        raise Skip(f"systemd {version} empties the descriptor store when the daemon leaves, 254 is needed")
+    configure(m, "[backend]\npark_vram = yes\npark_release = 5s\n[daemon]\nidle_exit = 10s\n")
+    assert tier(m) != "parked"
+    n = wait_for("parking", 10, lambda: kept(m))
+    refused = m.run("preheatctl", "release", check=False)
+    assert refused.returncode == 4 and "systemctl stop preheatd" in refused.stderr, refused
+    wait_for("idle exit", 40, lambda: stopped(m))
+    assert kept(m) == n and m.show("preheatd.service", "SubState") == "dead-resources-pinned"
+    assert m.show("preheat-release.timer", "ActiveState") == "active"
+    assert tier(m) == "parked"
+    m.run("systemctl", "kill", "-s", "KILL", "preheatd.service")
+    wait_for("restart", 20, lambda: m.show("preheatd.service", "NRestarts") != "0")
+    assert tier(m) == "parked" and kept(m) == n
+    m.run("systemctl", "stop", "preheatd.service")
+    assert kept(m) == n
+    assert m.run("preheatctl", "release").stdout == f"Released {n - 1} parked pieces\n"
+    assert kept(m) == 0 and tier(m) != "parked"
+    wait_for("parking", 10, lambda: kept(m))
+    m.run("systemctl", "stop", "preheatd.service")
+    wait_for("release by the timer", 120, lambda: kept(m) == 0, 1)
+    wait_for("the timer to end", 10, lambda: m.show("preheat-release.timer", "ActiveState") == "inactive")
+    configure(m, "")
+    assert_alive(m)
+
+
 CASES = [value for name, value in list(globals().items()) if name.startswith("case_")]
 
 
