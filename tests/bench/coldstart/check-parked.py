@@ -59,7 +59,7 @@ class Manager:
         self.pid = os.fork()
         if self.pid == 0:
             try:
-                high = [os.dup2(fd, 1000 + i) for i, (_, fd) in enumerate(passed)]
+                high = [os.dup2(fd, 300 + i) for i, (_, fd) in enumerate(passed)]
                 for i, fd in enumerate(high):
                     os.dup2(fd, 3 + i, inheritable=True)
                 os.dup2(self.log.fileno(), 2)
