@@ -307,9 +307,12 @@ int main(int argc, char **argv) {
     argv += 1 + n_global;
     const Command *command = find_command(argc, argv, &n_words);
     if (!command) {
-        (void)err_set(&err, CTL_USAGE, "%s%s%s; see 'preheatctl --help'",
-                argc ? "there is no command '" : "a command is missing", argc ? argv[0] : "",
-                argc ? "'" : "");
+        bool two = argc > 1 && argv[1][0] != '-';
+        if (argc == 0)
+            (void)err_set(&err, CTL_USAGE, "a command is missing; see 'preheatctl --help'");
+        else
+            (void)err_set(&err, CTL_USAGE, "there is no command '%s%s%s'; see 'preheatctl --help'",
+                    argv[0], two ? " " : "", two ? argv[1] : "");
         return fail(CTL_USAGE, &err);
     }
     r = options_parse(

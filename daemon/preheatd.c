@@ -389,8 +389,7 @@ static void stop(void *context, uint32_t signo) {
     finish_stop(d);
 }
 
-/* Limits, defaults and times of idleness follow the new file; what the model was started with
- * stays. */
+/* Limits and defaults follow the new file; what the daemon was started with stays. */
 static void reload(void *context, uint32_t signo) {
     Daemon *d = context;
     Config *config;
@@ -444,8 +443,11 @@ static int read_token(char **ret, Err *err) {
 static int open_sockets(Daemon *d, Err *err) {
     listen_init(&d->listen);
     int r = listen_inherit(&d->listen, err);
-    if (r != 0 || !d->config)
-        return r < 0 ? r : r > 0 ? 0 : err_set(err, -ENOTCONN, "no socket was handed over");
+    if (r != 0)
+        return r < 0 ? r : 0;
+    if (!d->config)
+        return err_set(err, -ENOTCONN,
+                "no socket was handed over, and a refused configuration names none, ending");
     _cleanup_free_ char *addresses = strdup(d->config->daemon.listen_http);
     if (!addresses)
         return err_set(err, -ENOMEM, "no memory for addresses");

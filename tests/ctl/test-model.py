@@ -137,6 +137,7 @@ def status_and_pages_without_a_daemon(model, models):
     assert status["model"]["n_files"] == 3 and status["daemon"]["state"] == "no answer", status
     if pathlib.Path("/sys/kernel/mm/hugepages/hugepages-2048kB").exists():
         assert "Model 'tiny' takes 9 huge pages of 2 MiB (18 MiB)" in ctl(*common, "hugepages")
+    assert "no command 'model bogus'" in ctl("model", "bogus", code=USAGE)
     config.write_text("[model]\nnam = tiny\n")
     assert "nam" in ctl(*common, "status", code=USAGE)
 
