@@ -1,6 +1,7 @@
 #include "test.h"
 
 #include "backend/cpu/module.h"
+#include "backend/interface.h"
 #include "base/clock.h"
 #include "base/digest.h"
 #include "pipeline/pipeline.h"
@@ -247,6 +248,47 @@ static void seeds_and_pictures_matter(void **state) {
     bench_close(&b);
 }
 
+/* Set by the one test that counts. */
+static const BackendOps *real_ops;
+static int n_allocations, n_allocations_at_frames;
+
+static int count_memory_new(Backend *b, size_t bytes, Memory **ret, Err *err) {
+    n_allocations++;
+    return real_ops->memory_new(b, bytes, ret, err);
+}
+
+static int note_first_frames(void *context, const uint8_t *rgb, int64_t n, Err *err) {
+    n_allocations_at_frames = n_allocations;
+    return take(context, rgb, n, err);
+}
+
+/* The first run takes its workspace before the first step, a second run takes nothing at all. */
+static void no_device_memory_is_allocated_inside_a_run(void **state) {
+    Bench b;
+    Err err = {0};
+    assert_int_equal(bench_open(&b, 0, &err), 0);
+    bench_load(&b);
+    static BackendOps counting;
+    real_ops = b.backend->ops;
+    counting = *real_ops;
+    counting.memory_new = count_memory_new;
+    b.backend->ops = &counting;
+
+    n_allocations = 0;
+    for (int i = 0; i < 2; i++) {
+        Frames frames = {.digest = digest_state_new()};
+        Progress progress = {0};
+        assert_int_equal(
+                pipeline_run(b.pipeline, &small, NULL, &progress, note_first_frames, &frames, &err),
+                0);
+        digest_state_free(frames.digest);
+        assert_int_equal(n_allocations_at_frames, 1);
+        assert_int_equal(n_allocations, 1);
+    }
+    b.backend->ops = real_ops;
+    bench_close(&b);
+}
+
 static void failures_end_a_run_and_leave_the_pipeline_usable(void **state) {
     Bench b;
     Err err = {0};
@@ -393,6 +435,7 @@ int main(void) {
             cmocka_unit_test(layers_streamed_give_the_same_bytes),
             cmocka_unit_test(a_run_waits_for_weights_on_their_way),
             cmocka_unit_test(seeds_and_pictures_matter),
+            cmocka_unit_test(no_device_memory_is_allocated_inside_a_run),
             cmocka_unit_test(failures_end_a_run_and_leave_the_pipeline_usable),
             cmocka_unit_test(parked_weights_give_the_same_bytes),
             cmocka_unit_test(parked_weights_are_what_is_computed_with),
