@@ -491,6 +491,7 @@ static int open_jobs(Daemon *d, Err *err) {
     const JobQueueOptions options = {
             .state_dir = c->jobs.state_dir,
             .queue_limit = c->daemon.queue_limit,
+            .client_limit = c->daemon.client_limit,
             .retention_sec = (int64_t)(c->jobs.retention_usec / USEC_PER_SEC),
             .max_stored_bytes = c->jobs.max_stored_bytes,
             .resume = c->jobs.resume == CONFIG_RESUME_FAIL ? JOB_RESUME_FAIL : JOB_RESUME_REQUEUE,

@@ -63,6 +63,7 @@ typedef struct Config {
         char *listen_api;        /* "" or a path */
         char *allowed_hosts;     /* "" or names with spaces between */
         int64_t queue_limit;
+        int64_t client_limit; /* 0: no quota */
         uint64_t drain_timeout_usec;
         uint64_t cold_start_deadline_usec; /* 0: requests wait as long as it takes */
         int degrade;                       /* ConfigDegrade */

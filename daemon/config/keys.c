@@ -71,6 +71,9 @@ static const Key keys[] = {
         "is refused there: web pages could reach it else."},
     {"daemon", "queue_limit", KEY_INT, AT(daemon.queue_limit), 1, 10000, NULL, NULL, "64",
         "Jobs that may wait; a further one is refused with 429."},
+    {"daemon", "client_limit", KEY_INT, AT(daemon.client_limit), 1, 10000, "no quota", NULL, "0",
+        "Jobs of one client that may wait or run; a further one is refused with 429. A client is a "
+        "user on the unix socket, an address otherwise."},
     {"daemon", "drain_timeout", KEY_SPAN, AT(daemon.drain_timeout_usec), 1, 3600,
         "it is stopped at once", NULL, "20s",
         "Time that a running job gets to finish when the daemon is stopped; what is not finished "

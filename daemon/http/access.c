@@ -5,8 +5,10 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <netdb.h>
 #include <netinet/in.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <strings.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -22,12 +24,29 @@ static bool is_loopback(const struct sockaddr_storage *a) {
     return IN6_IS_ADDR_LOOPBACK(in6) || (IN6_IS_ADDR_V4MAPPED(in6) && in6->s6_addr[12] == 127);
 }
 
+/* Users on the unix socket; on TCP whoever shares an address shares its quota. */
+static void name_peer(int fd, HttpPeer *p) {
+    struct sockaddr_storage a = {0};
+    struct ucred u;
+    socklen_t n = sizeof(u), n_address = sizeof(a);
+    char text[NI_MAXHOST];
+    if (p->is_unix) {
+        if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &u, &n) == 0)
+            (void)snprintf(p->name, sizeof(p->name), "uid %u", (unsigned)u.uid);
+    } else if (getpeername(fd, (struct sockaddr *)&a, &n_address) == 0 &&
+               getnameinfo((struct sockaddr *)&a, n_address, text, sizeof(text), NULL, 0,
+                       NI_NUMERICHOST) == 0) {
+        (void)snprintf(p->name, sizeof(p->name), "address %.46s", text);
+    }
+}
+
 int http_peer_of(int fd, HttpPeer *ret) {
     struct sockaddr_storage a = {0};
     socklen_t n = sizeof(a);
     if (getsockname(fd, (struct sockaddr *)&a, &n) < 0)
         return -errno;
     *ret = (HttpPeer){.is_unix = a.ss_family == AF_UNIX, .local_loopback = is_loopback(&a)};
+    name_peer(fd, ret);
     return 0;
 }
 

@@ -146,7 +146,7 @@ static int submit(HttpExchange *x, JobQueue *q, const Request *r, const char *re
     if (!ids)
         return err_set(&x->err, -ENOMEM, "no memory for the request");
     k = job_queue_submit(q, r, remixed_from, ids, &x->err);
-    if (k == -EBUSY)
+    if (k == -EBUSY || k == -EUSERS)
         x->retry_after_sec = when_to_retry(q);
     if (k == 0)
         k = reply_submitted(x, q, ids, r->n);
@@ -167,7 +167,7 @@ static int submit_upgrade(HttpExchange *x, JobQueue *q, const Request *full) {
     int k = s->options.admit ? s->options.admit(s->options.context, &one, &x->fault, &x->err) : 0;
     if (k == 0)
         k = job_queue_submit(q, &one, NULL, id, &x->err);
-    if (k == -EBUSY)
+    if (k == -EBUSY || k == -EUSERS)
         x->retry_after_sec = when_to_retry(q);
     if (k == 0)
         job_id_copy(x->upgrade_id, id[0]);
@@ -178,6 +178,8 @@ static int submit_upgrade(HttpExchange *x, JobQueue *q, const Request *full) {
 static int submit_or_degrade(
         HttpExchange *x, JobQueue *q, const HttpService *v, Request *r, const char *remixed_from) {
     JobInfo stored;
+    static_assert(sizeof(x->connection->peer.name) == sizeof(r->client), "names fit");
+    memcpy(r->client, x->connection->peer.name, sizeof(r->client));
     Request full = *r; /* shares its texts and picture */
     int k = http_degrade(x, q, v, r, &stored);
     if (k < 0)

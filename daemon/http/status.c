@@ -23,6 +23,7 @@ static const struct {
         {-EPROTONOSUPPORT, {415, invalid, "unsupported_media_type"}},
         {-ERANGE, {416, invalid, "range_not_satisfiable"}},
         {-EBUSY, {429, "rate_limit_error", "queue_full"}},
+        {-EUSERS, {429, "rate_limit_error", "client_quota_exceeded"}},
         {-ENOMEM, {503, server, "out_of_memory"}},
         {-ENOSPC, {503, server, "storage_full"}},
         {-EDQUOT, {503, server, "storage_full"}},

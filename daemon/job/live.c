@@ -25,6 +25,13 @@ size_t live_count_queued(const JobQueue *q) {
     return n;
 }
 
+size_t live_count_client(const JobQueue *q, const char *client) {
+    size_t n = 0;
+    for (size_t i = 0; i < q->n_live; i++)
+        n += !q->live[i]->ended && str_eq(q->live[i]->shape.client, client);
+    return n;
+}
+
 const Live *live_running(const JobQueue *q) {
     for (size_t i = 0; i < q->n_live; i++)
         if (q->live[i]->running)

@@ -66,6 +66,7 @@ int job_queue_info(JobQueue *q, const char *id, JobInfo *ret, Err *err);
 Live *live_find(JobQueue *q, const char *id);
 const Live *live_running(const JobQueue *q);
 size_t live_count_queued(const JobQueue *q);
+size_t live_count_client(const JobQueue *q, const char *client); /* queued and running */
 
 /* live_next - the queued job whose turn it is, NULL when there is none. */
 Live *live_next(JobQueue *q);

@@ -292,6 +292,12 @@ static int submit(JobQueue *q, const Request *r, const char *remixed_from, char 
         return err_set(err, -EBUSY,
                 "the queue is full: %zu of %jd jobs wait, %zu more are asked for", n_queued,
                 (intmax_t)q->options.queue_limit, n);
+    size_t n_own = live_count_client(q, r->client);
+    if (q->options.client_limit > 0 && r->client[0] && n_own + n > (size_t)q->options.client_limit)
+        return err_set(err, -EUSERS,
+                "%zu jobs of yours wait or run, %zu more are asked for, %jd are allowed to each "
+                "client",
+                n_own, n, (intmax_t)q->options.client_limit);
     job_queue_write_unwritten(q);
     Live **fresh = live_array(q, n, err);
     if (!fresh)

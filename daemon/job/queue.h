@@ -20,9 +20,10 @@ typedef enum JobResume { JOB_RESUME_REQUEUE, JOB_RESUME_FAIL } JobResume;
 #define JOB_MAX_ATTEMPTS 3
 
 typedef struct JobQueueOptions {
-    const char *state_dir;     /* exists, is writable */
-    int64_t queue_limit;       /* jobs that wait */
-    int64_t retention_sec;     /* how long finished jobs and their files stay; 0: for ever */
+    const char *state_dir; /* exists, is writable */
+    int64_t queue_limit;   /* jobs that wait */
+    int64_t client_limit;  /* jobs of one client that wait or run; 0: as many as there is room */
+    int64_t retention_sec; /* how long finished jobs and their files stay; 0: for ever */
     uint64_t max_stored_bytes; /* of all files in videos/; the oldest go first; 0: no limit */
     uint64_t ageing_usec;      /* a batch job waits no longer than this behind interactive ones that
                                   came after it; 0: JOB_AGEING_USEC */
@@ -64,7 +65,8 @@ JobQueue *job_queue_close(JobQueue *q);
  *   remixed_from  id of the job that it varies, or NULL
  *   ids           [r->n]
  *
- * Returns 0; -EBUSY when the queue is full; -ENOSPC, -EIO... from the disk, nothing is queued. */
+ * Returns 0; -EBUSY when the queue is full; -EUSERS when r->client has its share; -ENOSPC, -EIO...
+ * from the disk, nothing is queued. */
 int job_queue_submit(
         JobQueue *q, const Request *r, const char *remixed_from, char ids[][JOB_ID_SIZE], Err *err);
 

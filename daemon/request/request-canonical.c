@@ -39,6 +39,7 @@ char *request_to_json(const Request *r) {
         return NULL;
     if (json_object_set_new(j, "n", json_integer(r->n)) < 0 ||
             json_object_set_new(j, "priority", json_string(priority_name(r->priority))) < 0 ||
+            (r->client[0] && json_object_set_new(j, "client", json_string(r->client)) < 0) ||
             (r->degraded[0] && json_object_set_new(j, "degraded", json_string(r->degraded)) < 0)) {
         json_decref(j);
         return NULL;
@@ -116,9 +117,11 @@ static void read_texts(Reader *in, Request *r) {
     const char *model = read_text(in, "model", JSON_OPTIONAL);
     const char *prompt = read_text(in, "prompt", JSON_REQUIRED);
     const char *negative = read_text(in, "negative_prompt", JSON_REQUIRED);
+    const char *client = read_text(in, "client", JSON_OPTIONAL);
     const char *degraded = read_text(in, "degraded", JSON_OPTIONAL);
     if (in->r < 0)
         return;
+    (void)snprintf(r->client, sizeof(r->client), "%s", client ? client : "");
     (void)snprintf(r->degraded, sizeof(r->degraded), "%s", degraded ? degraded : "");
     r->model = model ? strdup(model) : NULL;
     r->prompt = strdup(prompt);

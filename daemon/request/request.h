@@ -22,7 +22,7 @@ typedef enum RequestDegrade {
     N_DEGRADES,
 } RequestDegrade;
 
-enum { REQUEST_DEGRADED_SIZE = 120 };
+enum { REQUEST_DEGRADED_SIZE = 120, REQUEST_CLIENT_SIZE = 56 };
 
 typedef struct Request {
     char *model;           /* NULL: the configured one */
@@ -42,7 +42,8 @@ typedef struct Request {
     Priority priority;
     RequestDegrade degrade;
     char degraded[REQUEST_DEGRADED_SIZE]; /* what was made simpler than asked for; empty: nothing */
-    bool has_seed;                        /* false: the server draws one */
+    char client[REQUEST_CLIENT_SIZE]; /* who asked, as quotas count; empty: nobody in particular */
+    bool has_seed;                    /* false: the server draws one */
 } Request;
 
 /* What requests are held against; from the configuration and the model. */

@@ -28,8 +28,8 @@ typedef struct Bench {
     int64_t start_msec, deadline_msec;
     uint64_t ready_usec; /* when the slow start is over */
     DegradePlan plan;
-    int64_t step_msec, queue_limit, max_connections, idle_connection_msec, upload_msec, retention,
-            max_upload, idle_msec;
+    int64_t step_msec, queue_limit, client_limit, max_connections, idle_connection_msec,
+            upload_msec, retention, max_upload, idle_msec;
     int wake_fd;
     RequestLimits limits;
     RequestDefaults defaults;
@@ -181,6 +181,7 @@ static int option(Bench *b, const char *text) {
         int64_t *number;
         const char **value;
     } options[] = {{"step_msec=", &b->step_msec, NULL}, {"queue_limit=", &b->queue_limit, NULL},
+            {"client_limit=", &b->client_limit, NULL},
             {"max_connections=", &b->max_connections, NULL},
             {"idle_connection_msec=", &b->idle_connection_msec, NULL},
             {"upload_msec=", &b->upload_msec, NULL}, {"retention=", &b->retention, NULL},
@@ -203,6 +204,7 @@ static int option(Bench *b, const char *text) {
 static int open_queue(Bench *b, Metrics *m, JobQueue **ret, Err *err) {
     JobQueueOptions o = {.state_dir = b->state_dir,
             .queue_limit = b->queue_limit,
+            .client_limit = b->client_limit,
             .retention_sec = b->retention,
             .metrics = m,
             .run = run,

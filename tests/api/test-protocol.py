@@ -305,6 +305,13 @@ def queue_limit_and_retry_after():
         assert health["queue"]["queued"] == 2 and health["queue"]["limit"] == 2, health
 
 
+def clients_have_quotas():
+    with Server("step_msec=50", "client_limit=1") as s:
+        s.create()
+        headers = error_of(s.ask("POST", "/v1/videos", {"prompt": "a"}), 429, "client_quota_exceeded")
+        assert int(headers["Retry-After"]) >= 1
+
+
 def not_ready_says_why():
     with Server() as s:
         video = s.wait(s.create()["id"])
@@ -510,7 +517,7 @@ bench.main([
     video_object_is_complete, create_refusals, bad_bodies, bodies_are_limited, uploads_share_a_budget,
     routes_and_methods, damaged_heads, ranges_and_conditions, content_of_unfinished_and_gone,
     delete_answers_when_it_is_gone, two_deletions_and_a_lost_client, cancel_keeps_the_entry,
-    queue_limit_and_retry_after, not_ready_says_why, jobs_survive_a_restart, two_servers_do_not_share_a_directory,
+    queue_limit_and_retry_after, clients_have_quotas, not_ready_says_why, jobs_survive_a_restart, two_servers_do_not_share_a_directory,
     tokens_hosts_and_origins, unix_socket_needs_no_token, fifty_at_once, clients_gone_mid_download,
     slow_clients_are_cut, connections_are_limited, keep_alive_serves_many, idle_counts_work_not_looks, metrics_count,
     retention_is_shown_and_kept])

@@ -576,6 +576,33 @@ static void outcome_survives_a_full_disk(void **state) {
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, scratch_make, scratch_remove)
 
+static void each_client_has_its_share(void **state) {
+    Bench b;
+    bench_init(&b);
+    JobQueueOptions o = options_for(*state, &b);
+    o.queue_limit = 10;
+    o.client_limit = 2;
+    JobQueue *q = open_queue(&o, false);
+    char ids[3][JOB_ID_SIZE];
+    Request r = request_of("cat");
+    Err err = {0};
+    (void)snprintf(r.client, sizeof(r.client), "uid 1000");
+    r.n = 2;
+    assert_int_equal(job_queue_submit(q, &r, NULL, ids, NULL), 0);
+    r.n = 1;
+    assert_int_equal(job_queue_submit(q, &r, NULL, &ids[2], &err), -EUSERS);
+    assert_non_null(strstr(err_text(&err), "2 jobs of yours wait or run"));
+    (void)snprintf(r.client, sizeof(r.client), "uid 1001");
+    assert_int_equal(job_queue_submit(q, &r, NULL, &ids[2], NULL), 0);
+    q = job_queue_close(q);
+    q = open_queue(&o, false); /* whose they are outlives a restart */
+    (void)snprintf(r.client, sizeof(r.client), "uid 1000");
+    assert_int_equal(job_queue_submit(q, &r, NULL, &ids[2], NULL), -EUSERS);
+    assert_int_equal(job_queue_cancel(q, ids[0], NULL), 0);
+    assert_int_equal(job_queue_submit(q, &r, NULL, &ids[2], NULL), 0);
+    (void)job_queue_close(q);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
             TEST(job_runs_to_its_files),
@@ -585,6 +612,7 @@ int main(void) {
             TEST(cancel_and_delete_hit_the_right_one),
             TEST(shutdown_puts_back_or_fails),
             TEST(killed_daemon_is_resumed),
+            TEST(each_client_has_its_share),
             TEST(two_daemons_do_not_share),
             TEST(pages_of_the_list),
             TEST(image_reaches_the_run),
