@@ -1,0 +1,214 @@
+"""test-start PREHEATD PREHEAT-MEDIA MODEL [CASE]... - starts of the real daemon that go wrong, or under load, with requests arriving
+meanwhile: no request is lost, and each failure is one line that says why.
+"""
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+import traceback
+
+from daemon import Daemon, Place
+
+PREHEATD, MEDIA, MODEL = map(os.path.abspath, sys.argv[1:4])
+N_STARTS = 100
+QUICK = {"num_inference_steps": 1, "num_frames": 1, "size": "64x64"}
+
+
+class Pressure:
+    """Two processes that take CPU, one that writes and syncs to the disk, for as long as the block lasts."""
+
+    def __init__(self, place):
+        self.place = place
+
+    def __enter__(self):
+        spin = [sys.executable, "-c", "while True: pass"]
+        write = ["sh", "-c", f"while :; do dd if=/dev/zero of='{self.place}/load' bs=1M count=16 conv=fsync; done"]
+        self.processes = [subprocess.Popen(c, stderr=subprocess.DEVNULL, start_new_session=True) for c in (spin, spin, write)]
+
+    def __exit__(self, *_):
+        for p in self.processes:
+            os.killpg(p.pid, signal.SIGKILL)
+            p.wait()
+
+
+def lines_of(said, priority):
+    return [line for line in said.splitlines() if line.startswith(f"<{priority}>")]
+
+
+def errors(d):
+    return lines_of(d.said(), 3) + lines_of(d.said(), 2)
+
+
+def percentile(values, share):
+    return sorted(values)[min(len(values) - 1, int(share * len(values)))]
+
+
+def starts_under_load():
+    """Each start is killed or stopped while its request is on the way, at a moment of its own; what was accepted is there
+    in the end."""
+    with Place(MODEL, MEDIA) as place, Pressure(place.path):
+        d = Daemon(PREHEATD, place, daemon={"queue_limit": 1000}, jobs={"max_stored_bytes": "1G"})
+        accepted, waits = [], []
+        try:
+            for i in range(N_STARTS):
+                d.start()
+                began = time.monotonic()
+                accepted.append(d.create(seed=i, **QUICK)["id"])  # connects while the daemon starts
+                waits.append(time.monotonic() - began)
+                if i % 5 == 4:
+                    d.wait({"id": accepted[-1]})
+                elif i % 5 == 3:
+                    time.sleep(0.01 * (i % 20))
+                d.process.send_signal(signal.SIGKILL if i % 2 else signal.SIGTERM)
+                status = d.process.wait(30)
+                assert status in (0, -signal.SIGKILL), (status, d.said()[-2000:])
+            d.start()
+            failed = []
+            for id in accepted:
+                video = d.wait({"id": id})
+                if video["status"] != "completed":
+                    failed.append(video)
+            # Killed three times while it ran, a job is given up: that is told, and is no loss.
+            assert all(v["error"]["code"] == "interrupted" for v in failed), failed
+            assert len(failed) <= N_STARTS // 50, failed
+            assert not errors(d), errors(d)
+            ready = [line for line in d.said().splitlines() if " Started in " in line]
+            print(f"{N_STARTS} starts under load, {len(accepted)} requests, {len(failed)} given up after three kills; answered "
+                  f"after {percentile(waits, .5):.3f} s (median), {max(waits):.3f} s (worst); {len(ready)} starts finished")
+        finally:
+            d.__exit__(None, None, None) if not sys.exc_info()[0] else d.__exit__(*sys.exc_info())
+
+
+def requests_during_one_start():
+    """Twenty connections before the daemon has run its first line: all are answered."""
+    with Place(MODEL, MEDIA) as place, Pressure(place.path):
+        d = Daemon(PREHEATD, place)
+        answers = []
+
+        def ask(seed):
+            answers.append(d.ask("POST", "/v1/videos", {"prompt": "p", "seed": seed, **QUICK}))
+
+        threads = [threading.Thread(target=ask, args=(i,)) for i in range(20)]
+        for t in threads:
+            t.start()
+        time.sleep(0.05)  # they wait in the backlog
+        with d:
+            for t in threads:
+                t.join(60)
+            assert [s for s, _ in answers] == [200] * 20, answers
+            assert all(d.wait(v)["status"] == "completed" for _, v in answers)
+            report = d.ask("GET", "/healthz")[1]["detail"]
+            assert [s["name"] for s in report["start"] if s["outcome"] not in ("done", "fell back")] == [], report
+
+
+def media_child_missing():
+    with Place(MODEL, MEDIA) as place, Daemon(PREHEATD, place, media={"program": "/nonexistent/preheat-media"}) as d:
+        video = d.wait(d.create(**QUICK))
+        assert video["status"] == "failed" and "/nonexistent/preheat-media" in video["error"]["message"], video
+        assert len(errors(d)) == 1 and "/nonexistent/preheat-media" in errors(d)[0], errors(d)
+        assert d.ask("GET", "/healthz")[0] == 200
+
+
+def manifest_damaged():
+    with Place(MODEL, MEDIA) as place:
+        manifest = place.path / "tiny.manifest"
+        for damage in (b"", b"PREHEATM" + bytes(4000), os.urandom(5000)):
+            manifest.write_bytes(damage)
+            with Daemon(PREHEATD, place, model={"path": str(manifest)}) as d:
+                reason = d.refusal()
+                assert str(manifest) in reason, reason
+                assert len(errors(d)) == 1 and reason in errors(d)[0], errors(d)
+                detail = d.ask("GET", "/healthz")[1]["detail"]
+                step = [s for s in detail["start"] if s["name"] == "manifest"][0]
+                assert step["outcome"] == "failed" and str(manifest) in step["error"], step
+                lines = [line for line in d.said().splitlines() if "Gave up the start in " in line]
+                assert len(lines) == 1, d.said()
+
+
+def state_directory_cannot_be_written():
+    with Place(MODEL, MEDIA) as place:
+        with Daemon(PREHEATD, place, jobs={"state_dir": "/proc"}) as d:
+            reason = d.refusal()
+            assert "/proc" in reason and len(errors(d)) == 1 and reason in errors(d)[0], (reason, errors(d))
+        if os.geteuid() != 0 or subprocess.run(["mount", "-t", "tmpfs", "-o", "ro,size=64k", "tmpfs", place.state],
+                                               stderr=subprocess.DEVNULL).returncode:
+            return  # no read-only mount to be had
+        try:
+            with Daemon(PREHEATD, place) as d:
+                reason = d.refusal()
+                assert "Read-only file system" in reason and str(place.state) in reason, reason
+                assert len(errors(d)) == 1, errors(d)
+        finally:
+            subprocess.run(["umount", place.state], check=True)
+
+
+def two_daemons_contend():
+    with Place(MODEL, MEDIA) as place:
+        first, second = Daemon(PREHEATD, place), Daemon(PREHEATD, place)
+        first.start()
+        second.start()
+        try:
+            reasons = []
+            end = time.monotonic() + 20
+            while not reasons and time.monotonic() < end:
+                reasons = [(d, r) for d in (first, second) for s, r in [d.ask("POST", "/v1/videos", {"prompt": "p", **QUICK})]
+                           if s == 503]
+            loser, answer = reasons[0]
+            winner = second if loser is first else first
+            assert f"process {winner.process.pid}" in answer["error"]["message"], answer
+            assert str(place.state) in answer["error"]["message"], answer
+            assert len(errors(loser)) == 1 and not errors(winner), (errors(loser), errors(winner))
+            assert winner.wait(winner.create(**QUICK))["status"] == "completed"
+        finally:
+            first.__exit__(*sys.exc_info())
+            second.__exit__(*sys.exc_info())
+
+
+def versions_differ():
+    with Place(MODEL, MEDIA) as place:
+        lock = place.path / "versions.lock"
+        good = subprocess.run([PREHEATD, "--print-lock"], capture_output=True, text=True, check=True).stdout
+        lock.write_text(good)
+        with Daemon(PREHEATD, place, daemon={"version_lock": lock, "version_policy": "refuse"}) as d:
+            assert d.wait(d.create(**QUICK))["status"] == "completed" and not errors(d), d.said()
+            step = [s for s in d.ask("GET", "/healthz")[1]["detail"]["start"] if s["name"] == "versions"][0]
+            assert step["end"] - step["start"] < 0.05, step  # 0.2 ms; this machine is shared
+        lock.write_text(good + "library libnever.so.1 0123abcd\n")
+        with Daemon(PREHEATD, place, daemon={"version_lock": lock, "version_policy": "refuse"}) as d:
+            reason = d.refusal()
+            assert "library 'libnever.so.1' is missing, wanted is build-id 0123abcd" in reason, reason
+            assert len(errors(d)) == 1, errors(d)
+        with Daemon(PREHEATD, place, daemon={"version_lock": lock, "version_policy": "warn"}) as d:
+            assert d.wait(d.create(**QUICK))["status"] == "completed", d.said()
+            assert len(lines_of(d.said(), 4)) == 1 and "libnever.so.1" in lines_of(d.said(), 4)[0], d.said()
+
+
+def degraded_by_a_damaged_ladder():
+    with Place(MODEL, MEDIA) as place, Daemon(PREHEATD, place, daemon={"ladder": "steps:many"}) as d:
+        reason = d.refusal()
+        assert "[daemon] ladder" in reason and "steps:many" in reason and len(errors(d)) == 1, reason
+
+
+CASES = (starts_under_load, requests_during_one_start, media_child_missing, manifest_damaged,
+         state_directory_cannot_be_written, two_daemons_contend, versions_differ, degraded_by_a_damaged_ladder)
+
+
+def main():
+    wanted, failed = sys.argv[4:], 0
+    for case in CASES:
+        if wanted and case.__name__ not in wanted:
+            continue
+        began = time.monotonic()
+        try:
+            case()
+            print(f"ok {case.__name__} ({time.monotonic() - began:.1f} s)")
+        except Exception:
+            failed += 1
+            print(f"not ok {case.__name__}")
+            traceback.print_exc(file=sys.stdout)
+    sys.exit(failed > 0)
+
+
+main()
