@@ -88,6 +88,12 @@ static int check_tensor(const Weights *w, const WeightSpec *spec, const char *na
         return err_set(err, -EBADMSG, "'%s': tensor '%s' is %s, the configuration wants %s", file,
                 name, view_shape_text(found.rank, found.dim, a),
                 view_shape_text(spec->rank, wanted, b));
+    uint64_t n_nonfinite = checkpoint_n_nonfinite(w->checkpoint, w->part, name);
+    if (n_nonfinite > 0)
+        return err_set(err, -EDOM,
+                "'%s': tensor '%s' has %" PRIu64
+                " values that are NaN or infinite, all must be finite",
+                file, name, n_nonfinite);
     return 0;
 }
 

@@ -119,6 +119,12 @@ const char *checkpoint_source(const Checkpoint *c, const char *part, const char 
     return manifest_file(c->m, t->file)->path;
 }
 
+uint64_t checkpoint_n_nonfinite(const Checkpoint *c, const char *part, const char *name) {
+    const ManifestTensor *t = manifest_find_tensor(c->m, part, name);
+    assert(t);
+    return t->n_nonfinite;
+}
+
 int checkpoint_file(
         const Checkpoint *c, const char *path, const char **ret_data, size_t *ret_size, Err *err) {
     for (size_t i = 0; i < manifest_n_smalls(c->m); i++) {

@@ -39,6 +39,10 @@ int checkpoint_find(const Checkpoint *c, const char *part, const char *name, Vie
 /* checkpoint_source - the weight file, relative to the model, of a tensor that there is. */
 const char *checkpoint_source(const Checkpoint *c, const char *part, const char *name);
 
+/* checkpoint_n_nonfinite - how many of such a tensor's values are NaN or infinite, as counted when
+ * the manifest got its digests; 0 without digests. */
+uint64_t checkpoint_n_nonfinite(const Checkpoint *c, const char *part, const char *name);
+
 /* checkpoint_file - a small file whole, e.g. "transformer/config.json", "tokenizer/spiece.model".
  * Always resident. Returns 0 or -ENOENT. */
 int checkpoint_file(

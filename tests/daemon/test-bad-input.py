@@ -100,6 +100,22 @@ def nan_weights():
             d.wait_said(video["error"]["message"])
 
 
+def nan_weights_known_to_the_manifest():
+    with Place(MODEL, MEDIA) as place:
+        path = place.copy_model() / VAE
+        data = bytearray(path.read_bytes())
+        n, header = header_of(data)
+        at = 8 + n + header["decoder.conv_out.weight"]["data_offsets"][0]
+        data[at:at + 2] = b"\xc0\x7f"
+        rewrite(path, data)
+        model = {"name": f"nan-{os.getpid()}", "segment": place.path / f"nan-{os.getpid()}"}
+        warmup = [os.path.join(os.path.dirname(PREHEATD), "preheat-warmup"), "--config", place.configure({"model": model})]
+        warm = subprocess.run(warmup, capture_output=True, text=True)
+        reason = refusal(place, model=model)
+        subprocess.run([*warmup, "--evict"], check=True, capture_output=True)
+        assert f"'{VAE}': tensor 'decoder.conv_out.weight' has 1 values that are NaN" in reason, (reason, warm)
+
+
 def unknown_config_key():
     with Place(MODEL, MEDIA) as place:
         reason = refusal(place, daemon={"idle_exti": "10s"})
@@ -236,7 +252,8 @@ def state_that_cannot_be_written():
         assert f"{place.path / 'file'}" in reason, reason
 
 
-CASES = (missing_file, truncated_shard, wrong_shape, nan_weights, unknown_config_key, requests_beyond_limits, queue_full,
+CASES = (missing_file, truncated_shard, wrong_shape, nan_weights, nan_weights_known_to_the_manifest,
+         unknown_config_key, requests_beyond_limits, queue_full,
          disk_full_while_encoding, media_child_killed, backend_lost, client_gone_mid_download, two_daemons_on_one_state_directory,
          killed_daemon_finishes_its_job_the_next_time, hosts_behind_a_proxy, state_that_cannot_be_written)
 
