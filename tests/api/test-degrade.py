@@ -113,6 +113,9 @@ def unknown_times_take_the_last_rung(state):
         video = s.make({**PLAIN, "size": "256x128"})
         assert video["degraded"] == "2 steps instead of 10, 5 frames instead of 17, 64x32 instead of 256x128", video
         assert (video["width"], video["height"], video["num_frames"]) == (64, 32, 5), video
+        assert s.wait(video["id"])["status"] == "completed"
+    with Server(state, *SLOW) as s:  # what was made simpler is no stored result
+        assert s.call("/v1/videos", {**PLAIN, "size": "256x128"})[0] == 503
 
 
 def the_full_job_still_runs(state):
