@@ -230,7 +230,7 @@ def two_daemons_on_one_state_directory():
 
 def killed_daemon_finishes_its_job_the_next_time():
     with Place(MODEL, MEDIA) as place, Daemon(PREHEATD, place) as d:
-        video = d.create(num_inference_steps=60, size="256x256")
+        video = d.create(num_inference_steps=100)
         d.wait(video, "in_progress")
         d.process.kill()
         d.process.wait()
