@@ -88,9 +88,12 @@ static void worker_begins(void *context) {
 
 static int run_job(void *context, Job *job, Err *err) {
     Daemon *d = context;
+    int r = 0;
     if (!d->pipeline)
-        return d->startup ? startup_wait(d->startup, &d->pipeline, err)
-                          : err_set(err, -ENODEV, "%s", d->refusal);
+        r = d->startup ? startup_wait(d->startup, &d->pipeline, err)
+                       : err_set(err, -ENODEV, "%s", d->refusal);
+    if (r < 0)
+        return r;
     StartupState state;
     startup_state(d->startup, &state);
     job->report.start = d->worked ? JOB_START_HOT : state.start;
@@ -103,7 +106,7 @@ static int run_job(void *context, Job *job, Err *err) {
             .video_fd = job->video_fd,
             .thumbnail_fd = job->thumbnail_fd,
     };
-    int r = render(d->pipeline, job->request, &options, job->progress, err);
+    r = render(d->pipeline, job->request, &options, job->progress, err);
     job->report.peak_device_bytes = pipeline_peak_bytes(d->pipeline);
     if (r < 0 && pipeline_is_lost(d->pipeline)) {
         startup_device_lost(d->startup);

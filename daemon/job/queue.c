@@ -71,15 +71,9 @@ int job_queue_drop_expired(JobQueue *q, Err *err) {
     return r;
 }
 
-static int take_directory(JobQueue *q, Err *err) {
+/* The lock, and a note in it of who holds it. */
+static int take_lock(JobQueue *q, Err *err) {
     const char *path = q->options.state_dir;
-    q->dir_fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (q->dir_fd < 0)
-        return err_set(
-                err, -errno, "cannot open the state directory '%s': %s", path, strerror(errno));
-    q->lock_fd = openat(q->dir_fd, "lock", O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0640);
-    if (q->lock_fd < 0)
-        return err_set(err, -errno, "cannot open '%s/lock': %s", path, strerror(errno));
     if (flock(q->lock_fd, LOCK_EX | LOCK_NB) < 0) {
         char owner[24] = "";
         if (errno != EWOULDBLOCK)
@@ -92,7 +86,26 @@ static int take_directory(JobQueue *q, Err *err) {
     int n = snprintf(self, sizeof(self), "%d\n", (int)getpid());
     if (ftruncate(q->lock_fd, 0) < 0 || pwrite(q->lock_fd, self, (size_t)n, 0) < 0)
         return err_set(err, -errno, "cannot write '%s/lock': %s", path, strerror(errno));
-    return job_files_prepare(q->dir_fd, err);
+    return 0;
+}
+
+static int take_directory(JobQueue *q, Err *err) {
+    const char *path = q->options.state_dir;
+    q->dir_fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (q->dir_fd < 0)
+        return err_set(
+                err, -errno, "cannot open the state directory '%s': %s", path, strerror(errno));
+    q->lock_fd = openat(q->dir_fd, "lock", O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0640);
+    if (q->lock_fd < 0)
+        return err_set(err, -errno, "cannot open '%s/lock': %s", path, strerror(errno));
+    /* Two who come at once: the directory's lock is held from the try to the note, so that the one
+     * who loses reads a whole note. */
+    while (flock(q->dir_fd, LOCK_EX) < 0)
+        if (errno != EINTR)
+            return err_set(err, -errno, "cannot lock '%s': %s", path, strerror(errno));
+    int r = take_lock(q, err);
+    (void)flock(q->dir_fd, LOCK_UN); /* of a lock that we hold */
+    return r < 0 ? r : job_files_prepare(q->dir_fd, err);
 }
 
 /* What was queued or running when the last daemon ended. */
