@@ -5,7 +5,6 @@
 
 #include <fcntl.h>
 #include <libgen.h>
-#include <sys/stat.h>
 
 ssize_t io_read_all(int fd, void *data, size_t n) {
     size_t done = 0;
@@ -50,8 +49,7 @@ int io_write_all(int fd, const void *data, size_t n) {
     return 0;
 }
 
-int io_read_file(
-        int dir_fd, const char *path, size_t limit, char **ret_data, size_t *ret_size, Err *err) {
+int io_open_regular(int dir_fd, const char *path, uint64_t limit, struct stat *ret_st, Err *err) {
     /* O_NONBLOCK: opening a pipe must not wait for its writer; regular files ignore it. */
     _cleanup_close_ int fd = openat(dir_fd, path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (fd < 0)
@@ -62,9 +60,18 @@ int io_read_file(
     if (!S_ISREG(st.st_mode))
         return err_set(err, -EINVAL, "'%s' is not a regular file", path);
     if ((uint64_t)st.st_size > limit)
-        return err_set(err, -EFBIG, "'%s' has %jd bytes, the limit is %zu", path,
-                (intmax_t)st.st_size, limit);
+        return err_set(err, -EFBIG, "'%s' has %jd bytes, the limit is %ju", path,
+                (intmax_t)st.st_size, (uintmax_t)limit);
+    *ret_st = st;
+    return TAKE_FD(fd);
+}
 
+int io_read_file(
+        int dir_fd, const char *path, size_t limit, char **ret_data, size_t *ret_size, Err *err) {
+    struct stat st;
+    _cleanup_close_ int fd = io_open_regular(dir_fd, path, limit, &st, err);
+    if (fd < 0)
+        return fd;
     _cleanup_free_ char *data = malloc((size_t)st.st_size + 1);
     if (!data)
         return err_set(

@@ -6,6 +6,7 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/stat.h>
 #include <sys/types.h>
 
 /* io_read_all - n bytes from fd unless the file ends first; restarts on EINTR.
@@ -18,6 +19,13 @@ ssize_t io_pread_all(int fd, void *data, size_t n, uint64_t offset);
 
 /* io_write_all - all n bytes to fd; restarts on EINTR. Returns 0 or negative errno. */
 int io_write_all(int fd, const void *data, size_t n);
+
+/* io_open_regular - opens a regular file of at most limit bytes for reading; a pipe is refused, not
+ * waited for.
+ *
+ * dir_fd as openat(2). Returns the descriptor, the caller's; -EINVAL for anything but a file;
+ * -EFBIG; negative errno of opening. */
+int io_open_regular(int dir_fd, const char *path, uint64_t limit, struct stat *ret_st, Err *err);
 
 /* io_read_file - a file of at most limit bytes into new memory, NUL-terminated one byte beyond.
  *

@@ -96,7 +96,6 @@ static int read_defaults(Pipeline *p, const Checkpoint *c, Err *err) {
     return r < 0 ? err_prefix(err, r, "model_index.json") : 0;
 }
 
-/* Whatever its prompt, a request takes no more: text rows weigh little. */
 static int plan_request(Pipeline *p, const Request *r, Workspaces *ret, Err *err) {
     Run run;
     (void)pthread_mutex_lock(&p->lock);

@@ -68,19 +68,11 @@ static int read_small(Reader *r, size_t i, Err *err) {
     return 0;
 }
 
-/* O_NONBLOCK: opening a pipe must not wait for its writer; it has no effect on regular files. */
 static int open_weights(const Reader *r, const char *path, ManifestFile *f, Err *err) {
-    _cleanup_close_ int fd = openat(r->root_fd, path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    if (fd < 0)
-        return err_set(err, -errno, "cannot open '%s': %s", path, strerror(errno));
     struct stat st;
-    if (fstat(fd, &st) < 0)
-        return err_set(err, -errno, "cannot stat '%s': %s", path, strerror(errno));
-    if (!S_ISREG(st.st_mode))
-        return err_set(err, -EINVAL, "'%s' is not a regular file", path);
-    if ((uint64_t)st.st_size > FORMAT_MAX_FILE_BYTES)
-        return err_set(err, -EFBIG, "'%s' has %jd bytes, the limit is %ju", path,
-                (intmax_t)st.st_size, (uintmax_t)FORMAT_MAX_FILE_BYTES);
+    _cleanup_close_ int fd = io_open_regular(r->root_fd, path, FORMAT_MAX_FILE_BYTES, &st, err);
+    if (fd < 0)
+        return fd;
     f->bytes = (uint64_t)st.st_size;
     f->mtime_nsec = (int64_t)st.st_mtim.tv_sec * 1000000000 + st.st_mtim.tv_nsec;
     return TAKE_FD(fd);
