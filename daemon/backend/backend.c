@@ -84,20 +84,20 @@ size_t weight_bytes(Backend *b, WeightKind kind, View host) {
     return b->ops->weight_bytes(b, kind, host);
 }
 
-View weight_import(Stream *s, WeightKind kind, View host, void *storage) {
+static void assert_importable(View host) {
     assert(view_is_dense(host));
     assert(host.dtype == DTYPE_F32 || host.dtype == DTYPE_BF16 || host.dtype == DTYPE_F16);
-    if (!stream_is_live(s)) {
-        View v = host;
-        v.data = storage ? storage : host.data;
-        if (kind == WEIGHT_VECTOR)
-            v = view_make(v.data, DTYPE_F32, v.rank, v.dim);
-        return v;
-    }
-    return s->backend->ops->weight_import(s, kind, host, storage);
+}
+
+void weight_import(Stream *s, const WeightImport *all, size_t n) {
+    assert(n <= WEIGHT_IMPORT_MOST);
+    for (size_t i = 0; i < n; i++)
+        assert_importable(all[i].host);
+    if (stream_is_live(s))
+        s->backend->ops->weight_import(s, all, n);
 }
 
 View weight_view(Backend *b, WeightKind kind, View host, void *storage) {
-    assert(view_is_dense(host));
+    assert_importable(host);
     return b->ops->weight_view(b, kind, host, storage);
 }

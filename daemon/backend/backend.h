@@ -36,6 +36,7 @@ typedef struct BackendInfo {
     char device[96];       /* as the vendor names it */
     DType activation;      /* dtype of activations that model code allocates */
     uint64_t memory_total; /* device memory, bytes; 0 where it is the host's */
+    bool fast_unpinned;    /* importing unpinned weights takes no longer than pinning them */
     uint8_t uuid[16];      /* of the device, the same in every process; zeros on the CPU */
 } BackendInfo;
 
@@ -94,17 +95,24 @@ typedef enum WeightKind {
  */
 size_t weight_bytes(Backend *b, WeightKind kind, View host);
 
-/* weight_import - makes a weight usable by ops; converts and packs on the device, in stream order.
+/* weight_import - makes weights usable by ops; converts and packs on the device, in stream order.
  *
  *   host     dense, F32, BF16 or F16, in host memory; must stay as it is until the stream has
- * passed, and for ever where weight_bytes() is 0 or the kind is WEIGHT_TABLE storage weight_bytes()
- * bytes of device memory, aligned to 256 bytes
+ *            passed, and for ever where weight_bytes() is 0 or the kind is WEIGHT_TABLE
+ *   storage  weight_bytes() bytes of device memory, aligned to 256 bytes
  *
- * Returns the view to pass to ops, with host's extents. */
-View weight_import(Stream *s, WeightKind kind, View host, void *storage);
+ * All n, at most WEIGHT_IMPORT_MOST, may travel side by side. */
+enum { WEIGHT_IMPORT_MOST = 64 };
+typedef struct WeightImport {
+    WeightKind kind;
+    View host;
+    void *storage;
+} WeightImport;
+void weight_import(Stream *s, const WeightImport *all, size_t n);
 
-/* weight_view - what weight_import() with these arguments returns; touches no byte. With storage
- * that holds what an earlier import of the same weight wrote, by the same build, it can be used. */
+/* weight_view - what to pass to ops once the weight is imported, with host's extents; touches no
+ * byte. Storage that holds what an earlier import of the same weight wrote, by the same build, can
+ * be used. */
 View weight_view(Backend *b, WeightKind kind, View host, void *storage);
 
 #endif

@@ -9,7 +9,7 @@
 
 #include "backend/ops.h"
 
-enum { BACKEND_ABI = 2, STREAM_ALIGNMENT = 256 };
+enum { BACKEND_ABI = 3, STREAM_ALIGNMENT = 256 };
 
 typedef struct BackendOps BackendOps;
 
@@ -52,7 +52,7 @@ struct BackendOps {
     int (*pin)(Backend *b, const void *data, size_t bytes, Err *err);
     void (*unpin)(Backend *b, const void *data, size_t bytes);
     size_t (*weight_bytes)(Backend *b, WeightKind kind, View host);
-    View (*weight_import)(Stream *s, WeightKind kind, View host, void *storage);
+    void (*weight_import)(Stream *s, const WeightImport *all, size_t n);
     View (*weight_view)(Backend *b, WeightKind kind, View host, void *storage);
 
     int (*stream_new)(

@@ -244,11 +244,19 @@ void weights_visit_copied(
 }
 
 void weights_import_group(WeightGroup *g, Stream *s, char *storage) {
+    Backend *backend = stream_backend(s);
+    WeightImport some[WEIGHT_IMPORT_MOST];
+    size_t n = 0;
     for (size_t i = 0; i < g->n_bindings; i++) {
         Binding *b = &g->bindings[i];
-        uint64_t size = binding_bytes(b, stream_backend(s));
-        b->loaded = weight_import(s, b->kind, b->host, size > 0 ? storage : NULL);
+        uint64_t size = binding_bytes(b, backend);
+        some[n] = (WeightImport){b->kind, b->host, size > 0 ? storage : NULL};
+        b->loaded = weight_view(backend, b->kind, b->host, some[n].storage);
         storage += size;
+        if (++n == WEIGHT_IMPORT_MOST || i == g->n_bindings - 1) {
+            weight_import(s, some, n);
+            n = 0;
+        }
     }
 }
 

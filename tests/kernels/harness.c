@@ -199,7 +199,8 @@ Tensor *tensor_weight(
         stream_upload(t->stream, bytes_view((char *)storage + bytes, GUARD),
                 bytes_view(guard, sizeof(guard)));
     }
-    x->view = weight_import(t->stream, kind, host, storage);
+    weight_import(t->stream, &(WeightImport){kind, host, storage}, 1);
+    x->view = weight_view(t->backend, kind, host, storage);
     return x;
 }
 

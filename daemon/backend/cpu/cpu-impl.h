@@ -53,7 +53,7 @@ size_t conv_packed_floats(View w);
 void conv_pack(CpuBackend *b, float *packed, View w);
 
 size_t cpu_weight_bytes(Backend *b, WeightKind kind, View host);
-View cpu_weight_import(Stream *s, WeightKind kind, View host, void *storage);
+void cpu_weight_import(Stream *s, const WeightImport *all, size_t n);
 View cpu_weight_view(Backend *b, WeightKind kind, View host, void *storage);
 
 /* memory.c */

@@ -35,11 +35,12 @@ View cpu_weight_view(Backend *b, WeightKind kind, View host, void *storage) {
     return view_make(storage, DTYPE_F32, host.rank, host.dim);
 }
 
-View cpu_weight_import(Stream *s, WeightKind kind, View host, void *storage) {
+void cpu_weight_import(Stream *s, const WeightImport *all, size_t n) {
     CpuBackend *b = cpu_of(s);
-    if (kind == WEIGHT_CONV)
-        conv_pack(b, storage, host);
-    else if (kind == WEIGHT_VECTOR && !is_f32_in_place(host))
-        cpu_widen_row(b->kernels, storage, host.data, host.dtype, view_count(host));
-    return cpu_weight_view(s->backend, kind, host, storage);
+    for (const WeightImport *w = all; w < all + n; w++) {
+        if (w->kind == WEIGHT_CONV)
+            conv_pack(b, w->storage, w->host);
+        else if (w->kind == WEIGHT_VECTOR && !is_f32_in_place(w->host))
+            cpu_widen_row(b->kernels, w->storage, w->host.data, w->host.dtype, view_count(w->host));
+    }
 }

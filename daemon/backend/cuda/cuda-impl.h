@@ -12,7 +12,8 @@
 #include <cuda_runtime_api.h>
 #include <pthread.h>
 
-typedef struct Lt Lt; /* lt.h */
+typedef struct Lt Lt;             /* lt.h */
+typedef struct Uploader Uploader; /* uploader.h */
 
 /* Host bytes that the driver has page-locked, in pieces below the size at which it makes its page
  * list under a global lock (512 MiB); a copy must not cross from one piece into the next. */
@@ -47,7 +48,8 @@ typedef struct CudaBackend {
     size_t granularity;
     CUmemAllocationProp place;
     Pins pins;
-    Lt *lt; /* NULL with exact_f32 */
+    Lt *lt;             /* NULL with exact_f32 */
+    Uploader *uploader; /* of weights that are not locked */
 } CudaBackend;
 
 /* Scratch of a stream, taken at its first use: converted weights in passing, rounded biases, summed
@@ -97,7 +99,7 @@ void cuda_upload(Stream *s, View y, View x);
 void cuda_download(Stream *s, View y, View x);
 void cuda_gather_rows(Stream *s, View y, View table, const int32_t *ids);
 size_t cuda_weight_bytes(Backend *b, WeightKind kind, View host);
-View cuda_weight_import(Stream *s, WeightKind kind, View host, void *storage);
+void cuda_weight_import(Stream *s, const WeightImport *all, size_t n);
 View cuda_weight_view(Backend *b, WeightKind kind, View host, void *storage);
 void ring_done(Ring *r);
 

@@ -36,6 +36,9 @@ struct Lt {
     int device;
     pthread_t thread;
     bool joined;
+    pthread_mutex_t lock; /* guards go */
+    pthread_cond_t changed;
+    enum { GO_WAIT, GO_ON, GO_HOME } go; /* whether there is a context */
     void *library; /* these are the thread's until it is joined; NULL handle: unusable */
     cublasLtHandle_t handle;
     __typeof__(cublasLtCreate) *create;
@@ -157,6 +160,15 @@ static Plan *plan_of(Lt *lt, const LtProduct *want) {
     return p;
 }
 
+static bool await_context(Lt *lt) {
+    (void)pthread_mutex_lock(&lt->lock);
+    while (lt->go == GO_WAIT)
+        (void)pthread_cond_wait(&lt->changed, &lt->lock);
+    bool on = lt->go == GO_ON;
+    (void)pthread_mutex_unlock(&lt->lock);
+    return on;
+}
+
 /* Everything slow: the file, the handle, and the tables that the first search builds. */
 static void *start(void *context) {
     Lt *lt = context;
@@ -171,7 +183,7 @@ static void *start(void *context) {
             return NULL;
         memcpy((char *)lt + functions[i].offset, &f, sizeof(f));
     }
-    if (cudaSetDevice(lt->device) != cudaSuccess ||
+    if (!await_context(lt) || cudaSetDevice(lt->device) != cudaSuccess ||
             lt->create(&lt->handle) != CUBLAS_STATUS_SUCCESS) {
         lt->handle = NULL;
         return NULL;
@@ -193,11 +205,26 @@ Lt *lt_start(int device) {
     if (!lt)
         return NULL;
     lt->device = device;
+    (void)pthread_mutex_init(&lt->lock, NULL);
+    (void)pthread_cond_init(&lt->changed, NULL);
     if (pthread_create(&lt->thread, NULL, start, lt) != 0) {
-        free(lt);
-        return NULL;
+        lt->joined = true;
+        return lt_free(lt);
     }
     return lt;
+}
+
+static void tell(Lt *lt, int go) {
+    (void)pthread_mutex_lock(&lt->lock);
+    if (lt->go == GO_WAIT)
+        lt->go = go;
+    (void)pthread_cond_broadcast(&lt->changed);
+    (void)pthread_mutex_unlock(&lt->lock);
+}
+
+void lt_go_on(Lt *lt) {
+    if (lt)
+        tell(lt, GO_ON);
 }
 
 static void join(Lt *lt) {
@@ -209,6 +236,7 @@ static void join(Lt *lt) {
 Lt *lt_free(Lt *lt) {
     if (!lt)
         return NULL;
+    tell(lt, GO_HOME);
     join(lt);
     for (size_t i = 0; i < lt->n_plans; i++)
         plan_done(lt, &lt->plan[i]);
@@ -216,6 +244,8 @@ Lt *lt_free(Lt *lt) {
         (void)lt->destroy(lt->handle);
     if (lt->library)
         (void)dlclose(lt->library);
+    (void)pthread_cond_destroy(&lt->changed);
+    (void)pthread_mutex_destroy(&lt->lock);
     free(lt);
     return NULL;
 }

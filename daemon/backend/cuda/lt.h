@@ -21,7 +21,10 @@ typedef struct LtProduct {
 
 enum { LT_WORKSPACE_BYTES = 32 << 20 };
 
-Lt *lt_start(int device); /* NULL when out of memory or threads: then there is no library */
+/* lt_start - opens the library while the device's context is made; NULL when out of memory or
+ * threads: then there is no library. lt_go_on - the context is there; takes NULL. */
+Lt *lt_start(int device);
+void lt_go_on(Lt *lt);
 Lt *lt_free(Lt *lt);
 
 /* lt_product - queues the product; workspace has LT_WORKSPACE_BYTES of device memory.

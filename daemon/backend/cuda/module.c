@@ -1,5 +1,6 @@
 #include "backend/cuda/cuda-impl.h"
 #include "backend/cuda/lt.h"
+#include "backend/cuda/uploader.h"
 #include "base/cleanup.h"
 
 #include <errno.h>
@@ -12,10 +13,15 @@ typedef struct Device {
     BackendOps ops;
 } Device;
 
+static void parts_free(CudaBackend *b) {
+    b->uploader = uploader_free(b->uploader);
+    b->lt = lt_free(b->lt);
+}
+
 static void device_free(Backend *base) {
     CudaBackend *b = cuda_backend(base);
     (void)cudaDeviceSynchronize();
-    b->lt = lt_free(b->lt);
+    parts_free(b);
     pins_done(&b->pins);
     (void)pthread_mutex_destroy(&b->lock);
     free(CONTAINER_OF(b, Device, cuda));
@@ -75,31 +81,30 @@ static int info_fill(CudaBackend *b, Err *err) {
         return cuda_error(e, "cudaGetDeviceProperties", err);
     b->base.info = (BackendInfo){.name = "cuda",
             .activation = b->exact ? DTYPE_F32 : DTYPE_BF16,
-            .memory_total = properties.totalGlobalMem};
+            .memory_total = properties.totalGlobalMem,
+            .fast_unpinned = uploader_lanes() >= UPLOADER_FEW};
     static_assert(sizeof(properties.uuid) == sizeof(b->base.info.uuid), "a UUID has 16 bytes");
     memcpy(b->base.info.uuid, &properties.uuid, sizeof(b->base.info.uuid));
     (void)snprintf(b->base.info.device, sizeof(b->base.info.device), "%.95s", properties.name);
     return 0;
 }
 
-static int module_open(const BackendOptions *options, Backend **ret, Err *err) {
-    _cleanup_free_ Device *d = calloc(1, sizeof(*d));
-    if (!d)
-        return err_set(err, -ENOMEM, "no memory for a backend");
-    CudaBackend *b = &d->cuda;
-    b->exact = options->exact_f32;
-    b->portable = options->isa == ISA_PORTABLE;
-    b->limit = options->memory_limit;
-    if (options->isa != ISA_BEST && options->isa != ISA_PORTABLE)
-        return err_set(
-                err, -ENOTSUP, "the CUDA backend has no kernels for a CPU's instruction set");
-    int r = device_find(b, options->device, err);
-    if (r < 0)
-        return r;
-    r = info_fill(b, err);
-    if (r < 0)
-        return r;
-    d->ops = (BackendOps){.free = device_free,
+/* What takes time and no context goes on, or is done, before the context is made. */
+static int parts_new(CudaBackend *b, const BackendOptions *options, Err *err) {
+    int version; /* asked so that the driver's library is open before one that takes long */
+    (void)cudaDriverGetVersion(&version);
+    if (!b->exact)
+        b->lt = lt_start(options->device);
+    return uploader_new(&b->uploader, err);
+}
+
+static int parts_start(CudaBackend *b, Err *err) {
+    lt_go_on(b->lt);
+    return uploader_start(b->uploader, err);
+}
+
+static void ops_fill(BackendOps *ops) {
+    *ops = (BackendOps){.free = device_free,
             .memory_free_bytes = cuda_memory_free_bytes,
             .memory_new = cuda_memory_new,
             .memory_free = cuda_memory_free,
@@ -119,11 +124,34 @@ static int module_open(const BackendOptions *options, Backend **ret, Err *err) {
             .event_free = cuda_event_free,
             .record = cuda_record,
             .wait = cuda_wait};
+    cuda_ops_fill(ops);
+}
+
+static int module_open(const BackendOptions *options, Backend **ret, Err *err) {
+    _cleanup_free_ Device *d = calloc(1, sizeof(*d));
+    if (!d)
+        return err_set(err, -ENOMEM, "no memory for a backend");
+    CudaBackend *b = &d->cuda;
+    b->exact = options->exact_f32;
+    b->portable = options->isa == ISA_PORTABLE;
+    b->limit = options->memory_limit;
+    if (options->isa != ISA_BEST && options->isa != ISA_PORTABLE)
+        return err_set(
+                err, -ENOTSUP, "the CUDA backend has no kernels for a CPU's instruction set");
+    int r = parts_new(b, options, err);
+    if (r == 0)
+        r = device_find(b, options->device, err);
+    if (r == 0)
+        r = info_fill(b, err);
+    if (r == 0)
+        r = parts_start(b, err);
+    if (r < 0) {
+        parts_free(b);
+        return r;
+    }
     (void)pthread_mutex_init(&b->lock, NULL);
-    cuda_ops_fill(&d->ops);
+    ops_fill(&d->ops);
     b->base.ops = &d->ops;
-    if (!b->exact)
-        b->lt = lt_start(b->device);
     *ret = &b->base;
     (void)TAKE_PTR(d);
     return 0;

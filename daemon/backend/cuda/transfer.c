@@ -1,4 +1,5 @@
 #include "backend/cuda/cuda-impl.h"
+#include "backend/cuda/uploader.h"
 
 #include <errno.h>
 #include <string.h>
@@ -149,6 +150,21 @@ size_t cuda_weight_bytes(Backend *b, WeightKind kind, View host) {
     return (size_t)view_count(host) * dtype_bytes(weight_dtype(b, kind));
 }
 
+/* Many bytes that are not locked. */
+static bool takes_uploader(Stream *s, const char *from, size_t n) {
+    bool locked = true;
+    if (n >= UPLOADER_LEAST)
+        (void)pins_run(cuda_backend(s->backend), from, n, &locked);
+    return !locked;
+}
+
+static bool import_bytes(Stream *s, char *to, const char *from, size_t n) {
+    if (!takes_uploader(s, from, n))
+        return upload_stable(s, to, from, n, "weight_import");
+    uploader_run(cuda_backend(s->backend)->uploader, s, &(Span){to, from, n}, 1);
+    return stream_is_live(s);
+}
+
 /* A convolution's weight, whole outputs at a time through the scratch. */
 static void import_conv(Stream *s, View host, View y) {
     int64_t c = host.dim[1], per_output = host.dim[0] > 0 ? view_count(host) / host.dim[0] : 0;
@@ -165,7 +181,7 @@ static void import_conv(Stream *s, View host, View y) {
     for (int64_t first = 0; first < host.dim[0]; first += at_once) {
         int64_t n = MIN(at_once, host.dim[0] - first);
         const char *from = (const char *)host.data + (size_t)first * bytes;
-        if (!upload_stable(s, scratch, from, (size_t)n * bytes, "weight_import"))
+        if (!import_bytes(s, scratch, from, (size_t)n * bytes))
             return;
         char *to = (char *)y.data + (size_t)(first * per_output) * dtype_bytes(y.dtype);
         if (!cuda_check(s,
@@ -185,7 +201,7 @@ static void import_converted(Stream *s, View host, View y) {
     for (int64_t first = 0; first < count; first += at_once) {
         int64_t n = MIN(at_once, count - first);
         const char *from = (const char *)host.data + (size_t)first * size;
-        if (!upload_stable(s, scratch, from, (size_t)n * size, "weight_import"))
+        if (!import_bytes(s, scratch, from, (size_t)n * size))
             return;
         char *to = (char *)y.data + (size_t)first * dtype_bytes(y.dtype);
         if (!cuda_check(s,
@@ -201,15 +217,43 @@ View cuda_weight_view(Backend *b, WeightKind kind, View host, void *storage) {
     return view_make(storage, weight_dtype(b, kind), host.rank, host.dim);
 }
 
-View cuda_weight_import(Stream *s, WeightKind kind, View host, void *storage) {
-    View y = cuda_weight_view(s->backend, kind, host, storage);
-    if (kind == WEIGHT_TABLE)
-        return y;
-    if (kind == WEIGHT_CONV)
-        import_conv(s, host, y);
-    else if (y.dtype == host.dtype)
-        (void)upload_stable(s, storage, host.data, view_bytes(host), "weight_import");
+/* Bytes that need no kernel on their way. */
+static bool is_plain(Stream *s, const WeightImport *w) {
+    return (w->kind == WEIGHT_MATRIX || w->kind == WEIGHT_VECTOR) &&
+           weight_dtype(s->backend, w->kind) == w->host.dtype;
+}
+
+static void import_one(Stream *s, const WeightImport *w) {
+    View y = cuda_weight_view(s->backend, w->kind, w->host, w->storage);
+    if (w->kind == WEIGHT_TABLE)
+        return;
+    if (w->kind == WEIGHT_CONV)
+        import_conv(s, w->host, y);
+    else if (is_plain(s, w))
+        (void)import_bytes(s, w->storage, w->host.data, view_bytes(w->host));
     else
-        import_converted(s, host, y);
-    return y;
+        import_converted(s, w->host, y);
+}
+
+/* All plain ones at once; false when one after the other is as good. */
+static bool import_together(Stream *s, const WeightImport *all, size_t n) {
+    Span spans[WEIGHT_IMPORT_MOST];
+    size_t n_spans = 0, bytes = 0;
+    for (size_t i = 0; i < n; i++) {
+        if (!is_plain(s, &all[i]))
+            continue;
+        spans[n_spans] = (Span){all[i].storage, all[i].host.data, view_bytes(all[i].host)};
+        bytes += spans[n_spans++].n;
+    }
+    if (n_spans == 0 || !takes_uploader(s, spans[0].from, bytes))
+        return false;
+    uploader_run(cuda_backend(s->backend)->uploader, s, spans, n_spans);
+    return true;
+}
+
+void cuda_weight_import(Stream *s, const WeightImport *all, size_t n) {
+    bool together = import_together(s, all, n);
+    for (size_t i = 0; i < n && stream_is_live(s); i++)
+        if (!together || !is_plain(s, &all[i]))
+            import_one(s, &all[i]);
 }
