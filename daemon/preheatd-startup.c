@@ -145,8 +145,12 @@ static void undo_parked(void *context) {
 
 static int step_architecture(void *context, const StepCall *call, Err *err) {
     Startup *p = context;
-    int r = pipeline_new(
-            p->backend, p->checkpoint, NULL, parking_bytes(p->parking), &p->pipeline, err);
+    return pipeline_new(p->checkpoint, &p->pipeline, err);
+}
+
+static int step_plan(void *context, const StepCall *call, Err *err) {
+    Startup *p = context;
+    int r = pipeline_plan(p->pipeline, p->backend, NULL, parking_bytes(p->parking), err);
     if (r < 0)
         return r;
     p->parked = parking_fit(p->parking, p->pipeline);
@@ -225,13 +229,15 @@ enum {
     STEP_WEIGHTS,
     STEP_PARKED,
     STEP_ARCHITECTURE,
+    STEP_PLAN,
     STEP_LOAD,
     STEP_PARK,
     N_STEPS
 };
 
 /* What a start consists of. The backend, which may have to wait for a driver, opens while files are
- * read. A load that fails takes nothing back: the worker may be using the pipeline. */
+ * read and held against the architecture. A load that fails takes nothing back: the worker may be
+ * using the pipeline. */
 static const Step steps[N_STEPS] = {
         [STEP_MANIFEST] = {.name = "manifest", .run = step_manifest, .undo = undo_manifest},
         [STEP_VERSIONS] = {.name = "versions", .run = step_versions},
@@ -246,11 +252,14 @@ static const Step steps[N_STEPS] = {
                 .run = step_parked,
                 .undo = undo_parked},
         [STEP_ARCHITECTURE] = {.name = "architecture",
-                .needs = {"weights", "parked", "versions"},
+                .needs = {"weights"},
                 .run = step_architecture,
                 .undo = undo_architecture},
+        [STEP_PLAN] = {.name = "plan",
+                .needs = {"architecture", "parked", "versions"},
+                .run = step_plan},
         [STEP_LOAD] = {.name = "load",
-                .needs = {"architecture"},
+                .needs = {"plan"},
                 .run = step_load,
                 .on_failure = STEP_SKIP_DEPENDENTS},
         [STEP_PARK] = {.name = "park",

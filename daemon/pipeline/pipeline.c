@@ -14,7 +14,8 @@ DEFINE_CLEANUP(Stream, stream_free)
 DEFINE_CLEANUP(Pipeline, pipeline_free)
 
 struct Pipeline {
-    Backend *backend; /* borrowed */
+    Checkpoint *checkpoint; /* borrowed */
+    Backend *backend;       /* borrowed; NULL until pipeline_plan() */
     Model *model;
     Tokenizer *tokenizer;
     RequestDefaults defaults;
@@ -22,7 +23,7 @@ struct Pipeline {
     uint64_t budget; /* device memory for weights and workspaces */
     bool concurrent; /* a run may begin while the load goes on */
 
-    Pinner *pinner; /* the loading thread's, then the worker's; NULL: nothing to lock */
+    Pinner *pinner; /* the loading thread's, then the worker's; NULL: nothing is locked */
 
     /* The worker's. */
     Stream *stream; /* kept from run to run while its workspace is large enough */
@@ -139,8 +140,6 @@ static int new_models(Pipeline *p, Checkpoint *c, Err *err) {
         r = new_tokenizer(p, c, err);
     if (r == 0)
         r = read_defaults(p, c, err);
-    if (r == 0)
-        r = pinner_new(p->backend, c, &p->pinner, err);
     return r;
 }
 
@@ -154,31 +153,40 @@ static uint64_t device_budget(Backend *b) {
     return bytes > slack ? bytes - slack : 0;
 }
 
-int pipeline_new(Backend *b, Checkpoint *c, const Request *reserve, uint64_t held_bytes,
-        Pipeline **ret, Err *err) {
+int pipeline_new(Checkpoint *c, Pipeline **ret, Err *err) {
     _cleanup_(pipeline_freep) Pipeline *p = calloc(1, sizeof(*p));
     if (!p)
         return err_set(err, -ENOMEM, "no memory for a pipeline");
-    p->backend = b;
+    p->checkpoint = c;
     (void)pthread_mutex_init(&p->lock, NULL);
     (void)pthread_cond_init(&p->loaded, NULL);
     int r = new_models(p, c, err);
-    if (r < 0)
-        return r;
+    if (r == 0)
+        *ret = TAKE_PTR(p);
+    return r;
+}
+
+int pipeline_plan(Pipeline *p, Backend *b, const Request *reserve, uint64_t held_bytes, Err *err) {
+    assert(!p->backend);
+    p->backend = b;
     Request own;
     request_init(&own, &p->defaults);
     own.prompt = (char[]){""};
     p->budget = device_budget(b) + held_bytes;
-    r = choose_residency(p, reserve ? reserve : &own, err);
+    int r = choose_residency(p, reserve ? reserve : &own, err);
     if (r < 0)
         return r;
     p->concurrent = p->residency == RESIDENCY_ALL;
+    if (!p->concurrent || !backend_info(b)->fast_unpinned) {
+        r = pinner_new(b, p->checkpoint, &p->pinner, err);
+        if (r < 0)
+            return r;
+    }
     if (p->concurrent) {
         weights_expect(umt5_weights(p->model->umt5));
         weights_expect(dit_weights(p->model->dit));
         weights_expect(vae_weights(p->model->vae));
     }
-    *ret = TAKE_PTR(p);
     return 0;
 }
 

@@ -17,18 +17,22 @@ typedef struct Pipeline Pipeline;
  * errno, which ends the run. */
 typedef int FrameSink(void *context, const uint8_t *rgb, int64_t n, Err *err);
 
-/* pipeline_new - holds the checkpoint against the architecture that its configuration gives, and
- * chooses which weights are to stay on the device (residency.h) so that `reserve` fits the memory
- * that is free now; loads no weight: pipeline_load() must follow. Backend and checkpoint must
- * outlive the pipeline.
+/* pipeline_new - holds the checkpoint against the architecture that its configuration gives; needs
+ * no device yet. The checkpoint must outlive the pipeline; pipeline_plan() must follow.
+ *
+ * Returns 0; what is wrong with the checkpoint. */
+int pipeline_new(Checkpoint *c, Pipeline **ret, Err *err);
+Pipeline *pipeline_free(Pipeline *p);
+
+/* pipeline_plan - chooses which weights are to stay on the device (residency.h) so that `reserve`
+ * fits the memory that is free now; loads no weight: pipeline_load() must follow. Called once; the
+ * backend must outlive the pipeline.
  *
  *   reserve  the largest request that must fit; NULL: one of the model's defaults
  *   held_bytes  device memory of parked weights, which will be adopted or given back
  *
- * Returns 0; -E2BIG with the numbers when it fits in no way; what is wrong with the checkpoint. */
-int pipeline_new(Backend *b, Checkpoint *c, const Request *reserve, uint64_t held_bytes,
-        Pipeline **ret, Err *err);
-Pipeline *pipeline_free(Pipeline *p);
+ * Returns 0; -E2BIG with the numbers when it fits in no way. */
+int pipeline_plan(Pipeline *p, Backend *b, const Request *reserve, uint64_t held_bytes, Err *err);
 
 /* pipeline_load - brings in the weights, in order of first use. Called once, from any thread. Where
  * all of them stay, pipeline_run() may be running and waits for a layer's weights when it comes to

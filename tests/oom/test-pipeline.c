@@ -30,7 +30,9 @@ typedef struct Bench {
 static int bind(void *context, Err *err) {
     const Bench *b = context;
     Pipeline *p = NULL;
-    int r = pipeline_new(b->backend, b->checkpoint, &request, 0, &p, err);
+    int r = pipeline_new(b->checkpoint, &p, err);
+    if (r == 0)
+        r = pipeline_plan(p, b->backend, &request, 0, err);
     (void)pipeline_free(p);
     return r;
 }
@@ -61,7 +63,9 @@ int main(void) {
     assert(r == 0);
     oom_count_up("pipeline_new", bind, &b, 100);
 
-    r = pipeline_new(b.backend, b.checkpoint, &request, 0, &b.pipeline, &err);
+    r = pipeline_new(b.checkpoint, &b.pipeline, &err);
+    if (r == 0)
+        r = pipeline_plan(b.pipeline, b.backend, &request, 0, &err);
     if (r == 0)
         r = pipeline_load(b.pipeline, &how, &err);
     if (r == 0) /* the stream that it makes is kept for the runs that are counted */

@@ -46,7 +46,9 @@ static int bench_open(Bench *b, uint64_t memory_limit, Err *err) {
     if (r == 0)
         r = backend_open(&backend_cpu, &options, &b->backend, err);
     if (r == 0)
-        r = pipeline_new(b->backend, b->checkpoint, &small, 0, &b->pipeline, err);
+        r = pipeline_new(b->checkpoint, &b->pipeline, err);
+    if (r == 0)
+        r = pipeline_plan(b->pipeline, b->backend, &small, 0, err);
     return r;
 }
 
