@@ -670,8 +670,15 @@ static int parse_arguments(Daemon *d, int argc, char **argv) {
     return -1;
 }
 
+/* The driver makes eight queues for kernels, 10 ms of a start each; there are two streams at most
+ * that compute or copy at once. An operator's own value stays. */
+static void limit_cuda_queues(void) {
+    (void)setenv("CUDA_DEVICE_MAX_CONNECTIONS", "2", 0); /* without memory for it: as before */
+}
+
 int main(int argc, char **argv) {
     log_open("preheatd");
+    limit_cuda_queues();
     Daemon d = {0};
     listen_init(&d.listen);
     int status = parse_arguments(&d, argc, argv);
