@@ -137,6 +137,7 @@ static int run(char **argv, Err *err) {
         return err_set(
                 err, -EINVAL, "limits '%s' '%s' '%s': numbers wanted", argv[2], argv[3], argv[4]);
     bool encoding = str_eq(argv[1], "encode");
+    limits.threads = encoding; /* a picture is foreign bytes, and small */
     if (encoding)
         video_prepare();
     int r = sandbox_enter(&limits, err);

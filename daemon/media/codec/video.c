@@ -11,6 +11,9 @@
 #include <math.h>
 
 #define IO_BUFFER_BYTES 65536
+#define MAX_THREADS 8
+#define ROWS_PER_THREAD 80
+#define THREAD_PIXELS (12 << 20)
 
 /* The file behind an AVIOContext. The index is moved to the front by reading and writing the file
  * at the same time, hence two of these on one descriptor. */
@@ -149,12 +152,23 @@ static const AVCodec *find_encoder(void) {
     return NULL;
 }
 
-/* x264: constant quality; 17 is hard to tell from lossless on generated frames, and "veryfast"
- * encodes a frame of 1280x704 in less time than any card needs to make it. The chroma offset keeps
+/* Frames are encoded side by side, each some rows behind the one it refers to. Bytes depend on the
+ * number of threads, which is why it follows from the frame and never from the machine. A thread
+ * for every 80 rows leaves motion vectors 16 rows and more of reach. Each keeps frames of its own:
+ * the pixels of all together keep 3840x2176 within the address space that is usual. */
+static int n_threads(int width, int height) {
+    int n = MIN(height / ROWS_PER_THREAD, THREAD_PIXELS / (width * height));
+    return MIN(MAX(n, 1), MAX_THREADS);
+}
+
+/* x264: constant quality; 17 is hard to tell from lossless on generated frames, and "veryfast" on
+ * eight threads takes less time for a frame than any card to make it. The chroma offset keeps
  * flat saturated colours from drifting (230 became 214 without it). "cpu-independent" keeps the
- * choice of vector code from changing bytes. OpenH264 has no constant quality: bits by size. */
+ * choice of vector code from changing bytes. OpenH264 has no constant quality: bits by size; its
+ * threads are slices, which the machine would count. */
 static void set_quality(AVCodecContext *c) {
     if (str_eq(c->codec->name, "libx264")) {
+        c->thread_count = n_threads(c->width, c->height);
         (void)av_opt_set(c->priv_data, "preset", "veryfast", 0);
         (void)av_opt_set(c->priv_data, "crf", "17", 0);
         (void)av_opt_set(c->priv_data, "profile", "high", 0);

@@ -1,7 +1,8 @@
 /* video - frames to an H.264 MP4 on a descriptor.
  *
- * yuv420p with BT.709 tags, the index in front (faststart), one thread: the same frames and
- * options give the same bytes with the same libraries, whatever the processor. One owner. */
+ * yuv420p with BT.709 tags, the index in front (faststart). The same frames and options give the
+ * same bytes with the same libraries, whatever the processor: the number of encoding threads, one
+ * to eight, follows from the frame's size alone. One owner. */
 #ifndef PREHEAT_MEDIA_CODEC_VIDEO_H
 #define PREHEAT_MEDIA_CODEC_VIDEO_H
 

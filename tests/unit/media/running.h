@@ -22,10 +22,11 @@ static inline pid_t running_child(void) {
     return pid;
 }
 
-/* A field of /proc/PID/status as text without its name, "" when it is not there. */
-static inline void running_status(pid_t pid, const char *field, char *text, size_t size) {
-    char path[64], line[256];
-    (void)snprintf(path, sizeof(path), "/proc/%d/status", (int)pid);
+/* A field of the status of a process's thread as text without its name, "" when not there. */
+static inline void running_status(
+        pid_t pid, const char *thread, const char *field, char *text, size_t size) {
+    char path[320], line[256];
+    (void)snprintf(path, sizeof(path), "/proc/%d/task/%s/status", (int)pid, thread);
     text[0] = '\0';
     FILE *f = fopen(path, "re");
     while (f && fgets(line, sizeof(line), f))

@@ -4,6 +4,7 @@
 #include "media/encoder.h"
 #include "running.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <libavcodec/avcodec.h>
@@ -191,12 +192,7 @@ static void videos_play(void **state) {
     }
 }
 
-static void same_frames_same_bytes(void **state) {
-    int fds[2] = {new_file(), new_file()};
-    for (int i = 0; i < 2; i++) {
-        EncoderOptions o = options_for(fds[i], 20, 24);
-        encode_all(&o);
-    }
+static void assert_same_files(int fds[2]) {
     off_t n = lseek(fds[0], 0, SEEK_END);
     assert_int_equal(lseek(fds[1], 0, SEEK_END), n);
     void *a = mmap(NULL, (size_t)n, PROT_READ, MAP_SHARED, fds[0], 0);
@@ -206,6 +202,59 @@ static void same_frames_same_bytes(void **state) {
     (void)munmap(b, (size_t)n);
     (void)close(fds[0]);
     (void)close(fds[1]);
+}
+
+static void same_frames_same_bytes(void **state) {
+    int fds[2] = {new_file(), new_file()};
+    for (int i = 0; i < 2; i++) {
+        EncoderOptions o = options_for(fds[i], 20, 24);
+        encode_all(&o);
+    }
+    assert_same_files(fds);
+}
+
+/* Motion for the search to find, under noise that takes time to encode. */
+static void draw_large(uint8_t *rgb, int64_t width, int64_t height, int64_t frame) {
+    for (int64_t y = 0; y < height; y++)
+        for (int64_t x = 0; x < width * 3; x++) {
+            int64_t at = (y + frame * 5) * 2654435761 + (x + frame * 9) * 40503;
+            rgb[y * width * 3 + x] =
+                    (uint8_t)((x + y + frame * 7) % 160 + (at >> 9 & 63) + (at * frame >> 7 & 31));
+        }
+}
+
+/* Tall enough for eight threads. */
+static void encode_large(int fd) {
+    EncoderOptions o = options_for(fd, 40, 24);
+    o.width = 320;
+    o.height = 704;
+    uint8_t *rgb = malloc((size_t)(o.width * o.height * 3));
+    assert_non_null(rgb);
+    Encoder *e = NULL;
+    Err err = {0};
+    int r = encoder_open(&o, &e, &err);
+    for (int64_t i = 0; r == 0 && i < o.num_frames; i++) {
+        draw_large(rgb, o.width, o.height, i);
+        r = encoder_frames(e, rgb, 1, &err);
+    }
+    if (r < 0 || encoder_finish(e, &err) < 0)
+        fail_msg("%s", err_text(&err));
+    assert_null(encoder_close(e));
+    free(rgb);
+}
+
+/* On one processor the threads take turns in another order than on several. */
+static void threads_give_the_same_bytes(void **state) {
+    int fds[2] = {new_file(), new_file()};
+    cpu_set_t all, one;
+    assert_int_equal(sched_getaffinity(0, sizeof(all), &all), 0);
+    encode_large(fds[0]);
+    CPU_ZERO(&one);
+    CPU_SET(sched_getcpu(), &one);
+    assert_int_equal(sched_setaffinity(0, sizeof(one), &one), 0);
+    encode_large(fds[1]);
+    assert_int_equal(sched_setaffinity(0, sizeof(all), &all), 0);
+    assert_same_files(fds);
 }
 
 static void thumbnail_is_the_first_frame(void **state) {
@@ -429,22 +478,37 @@ static void bad_options_are_refused(void **state) {
     (void)close(null_fd);
 }
 
+/* Of one thread of the child. */
+static void assert_no_rights(pid_t pid, const char *thread) {
+    static const struct {
+        const char *field, *value;
+    } wanted[] = {{"Seccomp", "2"}, {"NoNewPrivs", "1"}, {"CapEff", "0000000000000000"},
+            {"CapPrm", "0000000000000000"}};
+    for (size_t i = 0; i < sizeof(wanted) / sizeof(wanted[0]); i++) {
+        char text[128];
+        running_status(pid, thread, wanted[i].field, text, sizeof(text));
+        assert_string_equal(text, wanted[i].value);
+    }
+}
+
 /* The real program, while it works: what the kernel says about its rights. */
 static void child_has_no_rights(void **state) {
     int fd = new_file(), secret = open("/proc/self/status", O_RDONLY); /* inheritable */
     Encoder *e = begin(fd, 20 * USEC_PER_SEC);
     pid_t pid = running_child();
-    char text[128], path[64];
-    running_status(pid, "Seccomp", text, sizeof(text));
-    assert_string_equal(text, "2");
-    running_status(pid, "NoNewPrivs", text, sizeof(text));
-    assert_string_equal(text, "1");
-    running_status(pid, "CapEff", text, sizeof(text));
-    assert_string_equal(text, "0000000000000000");
-    running_status(pid, "CapPrm", text, sizeof(text));
-    assert_string_equal(text, "0000000000000000");
-    running_status(pid, "Threads", text, sizeof(text));
-    assert_string_equal(text, "1");
+    char path[64];
+    (void)snprintf(path, sizeof(path), "/proc/%d/task", (int)pid);
+    DIR *threads = opendir(path);
+    assert_non_null(threads);
+    int n_threads = 0;
+    for (struct dirent *d; (d = readdir(threads));)
+        if (d->d_name[0] != '.') {
+            assert_no_rights(pid, d->d_name);
+            n_threads++;
+        }
+    (void)closedir(threads);
+    /* The frame is 704 rows high. */
+    assert_true(n_threads > (avcodec_find_encoder_by_name("libx264") ? 8 : 0));
     for (int n = 3; n < 64; n++) {
         (void)snprintf(path, sizeof(path), "/proc/%d/fd/%d", (int)pid, n);
         assert_int_equal(access(path, F_OK), -1);
@@ -459,6 +523,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
             cmocka_unit_test(videos_play),
             cmocka_unit_test(same_frames_same_bytes),
+            cmocka_unit_test(threads_give_the_same_bytes),
             cmocka_unit_test(thumbnail_is_the_first_frame),
             cmocka_unit_test(killed_child_is_an_error),
             cmocka_unit_test(hung_child_is_an_error),

@@ -5,7 +5,10 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
+#include <sched.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -40,8 +43,45 @@ static int try_fork(void) {
     return failed(syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0));
 }
 
-static int try_thread(void) {
+static int try_clone3(void) {
     return failed(syscall(SYS_clone3, NULL, 0));
+}
+
+static void *add_one(void *n) {
+    (*(int *)n)++;
+    return NULL;
+}
+
+static int try_thread(void) {
+    pthread_t thread;
+    int n = 1, r = pthread_create(&thread, NULL, add_one, &n);
+    return r ? r : pthread_join(thread, NULL) ? EIO : n == 2 ? 0 : EIO;
+}
+
+/* A thread but for one flag. */
+static int try_flags(unsigned long absent, unsigned long more) {
+    unsigned long flags = CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD;
+    return failed(syscall(SYS_clone, (flags & ~absent) | more, 0, 0, 0, 0));
+}
+
+static int try_process_of_own_memory(void) {
+    return try_flags(CLONE_VM | CLONE_SIGHAND | CLONE_THREAD, 0);
+}
+
+static int try_process_of_shared_memory(void) {
+    return try_flags(CLONE_THREAD, CLONE_VFORK);
+}
+
+static int try_namespace(void) {
+    return try_flags(CLONE_FS, CLONE_NEWNS);
+}
+
+static int try_network_namespace(void) {
+    return try_flags(0, CLONE_NEWNET);
+}
+
+static int try_unshare(void) {
+    return failed(unshare(CLONE_NEWUSER));
 }
 
 static int try_executable_memory(void) {
@@ -126,18 +166,20 @@ static const SandboxLimits limits = {
 };
 
 /* Descriptor 1 becomes a file; 9 is one too many. */
-static int prepare(void) {
+static int prepare(bool threads) {
     int fd = memfd_create("test", 0);
     if (fd < 0 || dup2(fd, 1) < 0 || dup2(fd, 9) < 0)
         return 1;
     Err err = {0};
-    return sandbox_enter(&limits, &err) < 0;
+    SandboxLimits l = limits;
+    l.threads = threads;
+    return sandbox_enter(&l, &err) < 0;
 }
 
-static int outcome(Attempt *attempt) {
+static int outcome(Attempt *attempt, bool threads) {
     pid_t pid = fork();
     if (pid == 0) {
-        if (prepare())
+        if (prepare(threads))
             _exit(255);
         _exit(attempt());
     }
@@ -150,19 +192,30 @@ static int outcome(Attempt *attempt) {
     return WEXITSTATUS(status);
 }
 
-#define CASE(attempt, error) #attempt, attempt, error
+/* The first error is where threads are not wanted, the second where they are. */
+#define CASE2(attempt, error, with_threads)                                                        \
+#attempt, attempt, {                                                                           \
+        error, with_threads                                                                        \
+    }
+#define CASE(attempt, error) CASE2(attempt, error, error)
 
 static const struct {
     const char *name;
     Attempt *attempt;
-    int error;
+    int error[2];
 } cases[] = {
         {CASE(try_useful_things, 0)},
         {CASE(try_socket, EPERM)},
         {CASE(try_unix_socket, EPERM)},
         {CASE(try_exec, EPERM)},
         {CASE(try_fork, EPERM)},
-        {CASE(try_thread, EPERM)},
+        {CASE2(try_thread, EPERM, 0)},
+        {CASE2(try_clone3, EPERM, ENOSYS)},
+        {CASE(try_process_of_own_memory, EPERM)},
+        {CASE(try_process_of_shared_memory, EPERM)},
+        {CASE(try_namespace, EPERM)},
+        {CASE(try_network_namespace, EPERM)},
+        {CASE(try_unshare, EPERM)},
         {CASE(try_executable_memory, EPERM)},
         {CASE(try_making_memory_executable, EPERM)},
         {CASE(try_kill_parent, EPERM)},
@@ -182,12 +235,13 @@ static const struct {
 };
 
 static void refused(void **state) {
-    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
-        int error = outcome(cases[i].attempt);
-        if (error != cases[i].error)
-            fail_msg(
-                    "%s: %s, wanted: %s", cases[i].name, strerror(error), strerror(cases[i].error));
-    }
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
+        for (int threads = 0; threads < 2; threads++) {
+            int error = outcome(cases[i].attempt, threads), wanted = cases[i].error[threads];
+            if (error != wanted)
+                fail_msg("%s%s: %s, wanted: %s", cases[i].name, threads ? " with threads" : "",
+                        strerror(error), strerror(wanted));
+        }
 }
 
 static int use_processor(void) {
