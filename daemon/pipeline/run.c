@@ -40,6 +40,11 @@ static int set_shape(Run *run, Err *err) {
     return dit_check_shape(&d->dit, run->t, run->h, run->w, err);
 }
 
+/* Frames of the largest chunk; of the first, stride_t - 1 are missing. */
+static int64_t chunk_frames(const Run *run) {
+    return MIN(run->chunk * run->model->dims.vae.stride_t, run->request->num_frames);
+}
+
 int run_init(Run *run, Model *m, const Tokenizer *tokenizer, const Request *r, Err *err) {
     *run = (Run){.model = m, .request = r};
     int e = set_shape(run, err);
@@ -71,7 +76,7 @@ int run_prepare(Run *run, const uint8_t *image, Err *err) {
     const Request *r = run->request;
     size_t n_latents = (size_t)(run->c * run->t * run->h * run->w);
     size_t n_pixels = (size_t)(r->width * r->height * 3);
-    int64_t n_frames = MIN(run->chunk * run->model->dims.vae.stride_t, r->num_frames);
+    int64_t n_frames = chunk_frames(run);
     run->latents = malloc(n_latents * sizeof(float));
     run->frames = malloc((size_t)n_frames * n_pixels);
     if (image)
@@ -197,34 +202,47 @@ int run_denoise(Run *run, Stream *s, Err *err) {
     return r;
 }
 
-static int decode_chunk(Run *run, Stream *s, VaeDecoder *d, int64_t n, Err *err) {
-    const Request *r = run->request;
-    View frames = stream_temp(s, DTYPE_U8, n, r->height, r->width, 3);
-    vae_decode_chunk(d, frames);
-    if (stream_is_planning(s))
+/* Gives the next chunk to the stream, which decodes it to the first rows of buffer. */
+static int64_t give_chunk(Stream *s, VaeDecoder *d, View buffer) {
+    int64_t n = vae_decoder_next(d);
+    if (n == 0)
         return 0;
-    stream_download(s, view_of(run->frames, DTYPE_U8, n, r->height, r->width, 3), frames);
-    int e = step_done(run, s, err);
-    if (e < 0)
-        return e;
-    atomic_fetch_add_explicit(&run->progress->frames_decoded, (int)n, memory_order_relaxed);
-    return run->sink(run->sink_context, run->frames, n, err);
+    size_t mark = stream_mark(s);
+    vae_decode_chunk(d, view_rows(buffer, 0, n));
+    stream_release(s, mark);
+    return n;
 }
 
+static int take_chunk(Run *run, Stream *s, View frames, Err *err) {
+    const Request *r = run->request;
+    int64_t n = frames.dim[0];
+    stream_download(s, view_of(run->frames, DTYPE_U8, n, r->height, r->width, 3), frames);
+    int e = step_done(run, s, err);
+    if (e == 0)
+        atomic_fetch_add_explicit(&run->progress->frames_decoded, (int)n, memory_order_relaxed);
+    return e;
+}
+
+/* While the sink has a chunk, which may take as long, the device decodes the next. */
 static int decode(Run *run, Stream *s, Err *err) {
+    const Request *r = run->request;
     View x = stream_temp(s, DTYPE_F32, run->c, run->t, run->h, run->w);
+    View buffer = stream_temp(s, DTYPE_U8, chunk_frames(run), r->height, r->width, 3);
     if (!stream_is_planning(s))
         stream_upload(s, x, host_latents(run));
     VaeDecoder d;
     vae_decoder_begin(s, run->model->vae, &d, x, VAE_NORMALISED, run->chunk);
-    for (int64_t n; (n = vae_decoder_next(&d)) > 0;) {
-        size_t mark = stream_mark(s);
-        int r = decode_chunk(run, s, &d, n, err);
-        stream_release(s, mark);
-        if (r < 0)
-            return r;
+    int e = 0;
+    for (int64_t next, n = give_chunk(s, &d, buffer); n > 0 && e == 0; n = next) {
+        if (!stream_is_planning(s))
+            e = take_chunk(run, s, view_rows(buffer, 0, n), err);
+        next = e == 0 ? give_chunk(s, &d, buffer) : 0;
+        if (e == 0 && !stream_is_planning(s))
+            e = run->sink(run->sink_context, run->frames, n, err);
     }
-    return 0;
+    if (e < 0)
+        (void)stream_finish(s, NULL); /* the workspace is still in use; the sink's failure counts */
+    return e;
 }
 
 int run_decode(Run *run, Stream *s, Err *err) {

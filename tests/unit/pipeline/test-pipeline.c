@@ -250,9 +250,9 @@ static void seeds_and_pictures_matter(void **state) {
     bench_close(&b);
 }
 
-/* Set by the one test that counts. */
+/* Set by the tests that count. */
 static const BackendOps *real_ops;
-static int n_allocations, n_allocations_at_frames;
+static int n_allocations, n_allocations_at_frames, n_chunks_given;
 
 static int count_memory_new(Backend *b, size_t bytes, Memory **ret, Err *err) {
     n_allocations++;
@@ -287,6 +287,46 @@ static void no_device_memory_is_allocated_inside_a_run(void **state) {
         assert_int_equal(n_allocations_at_frames, 1);
         assert_int_equal(n_allocations, 1);
     }
+    b.backend->ops = real_ops;
+    bench_close(&b);
+}
+
+static void count_chunk(Stream *s, View y, View x, int p) {
+    n_chunks_given++;
+    real_ops->vae_unpatchify(s, y, x, p);
+}
+
+static int expect_one_ahead(void *context, const uint8_t *rgb, int64_t n, Err *err) {
+    int64_t *n_taken = context;
+    int64_t n_chunks = ++*n_taken;
+    assert_int_equal(n_chunks_given, n_chunks < 3 ? n_chunks + 1 : 3);
+    assert_int_equal(n, n_chunks == 1 ? 1 : 4);
+    return 0;
+}
+
+/* Frames this large are decoded four at a time. */
+static void the_next_frames_are_decoded_while_the_sink_works(void **state) {
+    Bench b;
+    Err err = {0};
+    assert_int_equal(bench_open(&b, 0, &err), 0);
+    bench_load(&b);
+    static BackendOps counting;
+    real_ops = b.backend->ops;
+    counting = *real_ops;
+    counting.vae_unpatchify = count_chunk;
+    b.backend->ops = &counting;
+
+    Request large = small;
+    large.width = large.height = 256;
+    large.steps = 1;
+    large.guidance_scale = 1;
+    Progress progress = {0};
+    int64_t n_taken = 0;
+    n_chunks_given = 0;
+    if (pipeline_run(b.pipeline, &large, NULL, &progress, expect_one_ahead, &n_taken, &err) < 0)
+        fail_msg("%s", err_text(&err));
+    assert_int_equal(n_taken, 3);
+    assert_int_equal(progress.frames_decoded, 9);
     b.backend->ops = real_ops;
     bench_close(&b);
 }
@@ -438,6 +478,7 @@ int main(void) {
             cmocka_unit_test(a_run_waits_for_weights_on_their_way),
             cmocka_unit_test(seeds_and_pictures_matter),
             cmocka_unit_test(no_device_memory_is_allocated_inside_a_run),
+            cmocka_unit_test(the_next_frames_are_decoded_while_the_sink_works),
             cmocka_unit_test(failures_end_a_run_and_leave_the_pipeline_usable),
             cmocka_unit_test(parked_weights_give_the_same_bytes),
             cmocka_unit_test(parked_weights_are_what_is_computed_with),
