@@ -42,7 +42,9 @@ static const Key keys[] = {
         "Number of the GPU where there are several."},
     {"backend", "vram_limit", KEY_SIZE, AT(backend.vram_limit), 256 * K_MIB, 1024 * K_GIB,
         "all of the device", NULL, "0",
-        "Device memory to stay under; what does not fit is refused with the numbers."},
+        "Device memory to stay under. Weights that do not fit come from host memory when they are "
+        "needed, and frames whose decoding does not fit are decoded in tiles, without seams; a "
+        "request that does not fit even so is refused with the numbers."},
     {"backend", "park_vram", KEY_CHOICE, AT(backend.park_vram), 0, 0, NULL, "no yes", "no",
         "Whether the weights stay on the GPU, without a process, when preheatd leaves: the next one "
         "computes with them at once. Needs systemd 254 or later. `preheatctl release` gives the "

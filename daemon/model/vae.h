@@ -44,15 +44,36 @@ enum { VAE_MAX_RES = 17, VAE_MAX_SLOTS = 6 + VAE_MAX_LEVELS * (2 * VAE_MAX_RES +
 typedef struct VaeSlot {
     View frames; /* [1 or 2, h, w, c] act, filled from its end */
     int n;       /* how many are filled */
+    int level;   /* the decoder's, whose extents these are */
 } VaeSlot;
+
+/* How each frame is cut into tiles, which are decoded one after the other; {1, 1}: not at all.
+ *
+ * The convolutions up to the middle and the attention there see whole frames, then a tile is
+ * decoded with as much around it as the convolutions to come will read, less at each level. So the
+ * grid changes no formula: no seam can be there, and on the CPU the bytes are the same. */
+typedef struct VaeGrid {
+    int64_t rows, cols; /* at most the latents' h and w */
+} VaeGrid;
+
+/* What one call decodes: frames of one tile, in pixels. */
+typedef struct VaePiece {
+    int64_t n;          /* 0: there are no more */
+    int64_t frame;      /* number of the first */
+    int64_t y, x, h, w; /* of the tile within the frame */
+    bool last;          /* no other tile of these frames is to come */
+} VaePiece;
 
 /* One video on its way through the decoder; in the caller's memory, fields are the decoder's. */
 typedef struct VaeDecoder {
     const Vae *vae;
     Stream *stream;
     View z;              /* [T, h, w, latent] act */
-    int64_t chunk, done; /* latent frames: of a call, decoded so far */
-    int n_slots;
+    View middle;         /* [T, h, w, c] act: z past the middle; null where frames are not cut */
+    int64_t chunk, done; /* latent frames: of a call, decoded so far of the tile */
+    VaeGrid grid;
+    int64_t tile;          /* row by row */
+    int n_slots, n_middle; /* of all convolutions, of those up to the middle */
     VaeSlot slot[VAE_MAX_SLOTS];
 } VaeDecoder;
 
@@ -60,18 +81,19 @@ typedef struct VaeDecoder {
  *
  *   latents  [latent, T, h, w] F32 on the device, T >= 1; may be reused in stream order
  *   chunk    latent frames decoded by one call, >= 1: more is faster and takes more memory
+ *   grid     more tiles take less memory and more time: what lies around them is decoded again
  *
  * The temporaries it takes stay until the caller releases the mark from before. */
-void vae_decoder_begin(
-        Stream *s, const Vae *v, VaeDecoder *d, View latents, VaeLatents kind, int64_t chunk);
+void vae_decoder_begin(Stream *s, const Vae *v, VaeDecoder *d, View latents, VaeLatents kind,
+        int64_t chunk, VaeGrid grid);
 
-/* vae_decoder_next - frames that the next vae_decode_chunk() gives; 0 when the video is complete.
- */
-int64_t vae_decoder_next(const VaeDecoder *d);
+/* vae_decoder_next - what the next vae_decode_chunk() gives: all frames of the first tile, then all
+ * of the second. */
+VaePiece vae_decoder_next(const VaeDecoder *d);
 
-/* vae_decode_chunk - the next frames, clamped to -1..1.
+/* vae_decode_chunk - the next piece, clamped to -1..1.
  *
- *   frames  [vae_decoder_next(), H, W, 3] on the device, F32, or U8 as op_vae_unpatchify() */
+ *   frames  [n, h, w, 3] of vae_decoder_next() on the device, F32, or U8 as op_vae_unpatchify() */
 void vae_decode_chunk(VaeDecoder *d, View frames);
 
 /* vae_encode - the posterior's mean for a clip or, with one frame, a picture.

@@ -97,39 +97,68 @@ static int read_defaults(Pipeline *p, const Checkpoint *c, Err *err) {
     return r < 0 ? err_prefix(err, r, "model_index.json") : 0;
 }
 
-static int plan_request(Pipeline *p, const Request *r, Workspaces *ret, Err *err) {
+/* How a request would be run. */
+typedef struct Plan {
+    Workspaces workspaces;
+    VaeGrid grid;
+} Plan;
+
+static bool fits(const Pipeline *p, Residency residency, const Workspaces *w) {
+    return residency_peak(p->planner, p->backend, residency, w) <= p->budget;
+}
+
+/* Frames are cut only where the decoder's workspace is what does not fit; N_RESIDENCIES: never. */
+static int plan_run(const Pipeline *p, Run *run, Residency residency, Plan *ret, Err *err) {
+    Workspaces w;
+    int r = run_plan(run, p->backend, &w, err);
+    while (r == 0 && residency < N_RESIDENCIES && !fits(p, residency, &w) &&
+            fits(p, residency, &(Workspaces){.denoise = w.denoise}) && run_cut(run))
+        r = run_plan(run, p->backend, &w, err);
+    if (r == 0)
+        *ret = (Plan){w, run->grid};
+    return r;
+}
+
+static int plan_request(Pipeline *p, const Request *r, Residency residency, Plan *ret, Err *err) {
     Run run;
     (void)pthread_mutex_lock(&p->lock);
     int e = run_init(&run, p->planner, p->tokenizer, r, err);
     if (e == 0)
-        e = run_plan(&run, p->backend, ret, err);
+        e = plan_run(p, &run, residency, ret, err);
     run_done(&run);
     (void)pthread_mutex_unlock(&p->lock);
     return e;
 }
 
 static int too_large(
-        const Pipeline *p, Residency residency, const Request *r, const Workspaces *w, Err *err) {
+        const Pipeline *p, Residency residency, const Request *r, const Plan *plan, Err *err) {
+    int64_t n_tiles = plan->grid.rows * plan->grid.cols;
+    char tiles[64] = "";
+    if (n_tiles > 1)
+        (void)snprintf(tiles, sizeof(tiles), ", frames decoded in %" PRId64 " tiles", n_tiles);
     return err_set(err, -E2BIG,
             "%" PRId64 " frames of %" PRId64 "x%" PRId64 " need %" PRIu64
-            " MiB of device memory (%s), %" PRIu64 " MiB may be used",
+            " MiB of device memory (%s%s), %" PRIu64 " MiB may be used",
             r->num_frames, r->width, r->height,
-            residency_peak(p->planner, p->backend, residency, w) >> 20, residency_name(residency),
-            p->budget >> 20);
+            residency_peak(p->planner, p->backend, residency, &plan->workspaces) >> 20,
+            residency_name(residency), tiles, p->budget >> 20);
 }
 
-/* The first residency under which the request fits. */
+/* The first residency under which the request fits with whole frames, else with tiles. */
 static int choose_residency(Pipeline *p, const Request *reserve, Err *err) {
-    Workspaces w;
-    int r = plan_request(p, reserve, &w, err);
+    Plan plan;
+    int r = plan_request(p, reserve, N_RESIDENCIES, &plan, err);
     if (r < 0)
         return r;
-    for (Residency i = 0; i < N_RESIDENCIES; i++)
-        if (residency_peak(p->planner, p->backend, i, &w) <= p->budget) {
-            p->residency = i;
+    for (p->residency = 0; p->residency < N_RESIDENCIES; p->residency++)
+        if (fits(p, p->residency, &plan.workspaces))
             return 0;
-        }
-    return too_large(p, N_RESIDENCIES - 1, reserve, &w, err);
+    for (p->residency = 0; p->residency < N_RESIDENCIES; p->residency++) {
+        r = plan_request(p, reserve, p->residency, &plan, err);
+        if (r < 0 || fits(p, p->residency, &plan.workspaces))
+            return r;
+    }
+    return too_large(p, N_RESIDENCIES - 1, reserve, &plan, err);
 }
 
 static int new_models(Pipeline *p, Checkpoint *c, Err *err) {
@@ -262,13 +291,11 @@ const char *pipeline_residency(const Pipeline *p) {
 }
 
 int pipeline_admit(Pipeline *p, const Request *r, Err *err) {
-    Workspaces w;
-    int e = plan_request(p, r, &w, err);
+    Plan plan;
+    int e = plan_request(p, r, p->residency, &plan, err);
     if (e < 0)
         return e;
-    if (residency_peak(p->planner, p->backend, p->residency, &w) > p->budget)
-        return too_large(p, p->residency, r, &w, err);
-    return 0;
+    return fits(p, p->residency, &plan.workspaces) ? 0 : too_large(p, p->residency, r, &plan, err);
 }
 
 static int ensure_workspace(Pipeline *p, size_t bytes, Err *err) {
@@ -328,22 +355,23 @@ int pipeline_run(Pipeline *p, const Request *r, const uint8_t *image, Progress *
         FrameSink *sink, void *context, Err *err) {
     assert((r->image != NULL) == (image != NULL));
     Run run;
-    Workspaces w;
+    Plan plan;
     progress_enter(progress, PHASE_LOADING, 0);
     int e = await_load(p, err);
     if (e < 0)
         return e;
     e = run_init(&run, p->model, p->tokenizer, r, err);
     if (e == 0)
-        e = run_plan(&run, p->backend, &w, err);
+        e = plan_run(p, &run, p->residency, &plan, err);
     if (e == 0)
         e = run_prepare(&run, image, err);
     if (e == 0) {
         run.progress = progress;
         run.sink = sink;
         run.sink_context = context;
-        p->peak_bytes = MAX(p->peak_bytes, residency_peak(p->model, p->backend, p->residency, &w));
-        e = run_phases(p, &run, &w, err);
+        const Workspaces *w = &plan.workspaces;
+        p->peak_bytes = MAX(p->peak_bytes, residency_peak(p->model, p->backend, p->residency, w));
+        e = run_phases(p, &run, w, err);
     }
     run_done(&run);
     return e;

@@ -1,7 +1,9 @@
 /* pipeline - one request through the model to frames, with progress and cancellation.
  *
  * Belongs to the worker thread, pipeline_load() excepted. Holds the model's weights on its backend;
- * the workspace is planned for each request before anything runs. */
+ * the workspace is planned for each request before anything runs. Where only the decoder's would
+ * not fit, frames are decoded in as few tiles as make it fit, which takes longer, and host memory
+ * for the whole video. */
 #ifndef PREHEAT_PIPELINE_PIPELINE_H
 #define PREHEAT_PIPELINE_PIPELINE_H
 

@@ -1,6 +1,8 @@
 /* residency - which weights stay on the device, from all of them to one layer at a time.
  *
- * Worker thread, but for residency_peak(). Results do not depend on the residency. */
+ * Worker thread, but for residency_peak(). Results do not depend on the residency. The
+ * tiles (model/vae.h) that a run may need in it change no formula either; a device that chooses the
+ * order of a product's sums by its size may round their frames otherwise. */
 #ifndef PREHEAT_PIPELINE_RESIDENCY_H
 #define PREHEAT_PIPELINE_RESIDENCY_H
 

@@ -25,9 +25,12 @@ typedef struct Run {
     Sampler *sampler;
     int64_t c, t, h, w; /* latents */
     int64_t chunk;      /* latent frames decoded at a time */
+    VaeGrid grid;       /* in which frames are decoded; {1, 1} unless run_cut() was called */
     float *latents;     /* [c, t, h, w]: noise, then the result; NULL when only planned */
     float *image;       /* [1, height, width, 3] in -1..1, or NULL */
-    uint8_t *frames;    /* the largest chunk of frames */
+    uint8_t *piece;     /* what is decoded at a time */
+    int64_t n_decoded;  /* frames, of each tile */
+    uint8_t *video;     /* all frames, whose tiles come one after the other; NULL without tiles */
 } Run;
 
 /* run_init - what planning needs. -EINVAL for a prompt or shape that the model cannot take. */
@@ -36,6 +39,11 @@ void run_done(Run *run);
 
 /* run_plan - the workspaces that the two phases will need. */
 int run_plan(Run *run, Backend *b, Workspaces *ret, Err *err);
+
+/* run_cut - twice as many tiles of frames as before, for the decoder to need less; false where they
+ * would be smaller than RUN_MIN_TILE latents. */
+enum { RUN_MIN_TILE = 8 };
+bool run_cut(Run *run);
 
 /* run_prepare - noise and picture in host memory; image [height, width, 3] u8 or NULL. */
 int run_prepare(Run *run, const uint8_t *image, Err *err);

@@ -46,7 +46,7 @@ static int64_t chunk_frames(const Run *run) {
 }
 
 int run_init(Run *run, Model *m, const Tokenizer *tokenizer, const Request *r, Err *err) {
-    *run = (Run){.model = m, .request = r};
+    *run = (Run){.model = m, .request = r, .grid = {1, 1}};
     int e = set_shape(run, err);
     if (e == 0)
         e = tokenize(tokenizer, r->prompt, "prompt", &run->prompt, err);
@@ -69,22 +69,38 @@ void run_done(Run *run) {
     sampler_free(run->sampler);
     free(run->latents);
     free(run->image);
-    free(run->frames);
+    free(run->piece);
+    free(run->video);
+}
+
+bool run_cut(Run *run) {
+    VaeGrid *g = &run->grid;
+    int64_t rows = run->h / g->rows, cols = run->w / g->cols;
+    if (MAX(rows, cols) < 2 * RUN_MIN_TILE)
+        return false;
+    *(rows > cols ? &g->rows : &g->cols) *= 2;
+    return true;
+}
+
+static bool has_tiles(const Run *run) {
+    return run->grid.rows * run->grid.cols > 1;
 }
 
 int run_prepare(Run *run, const uint8_t *image, Err *err) {
     const Request *r = run->request;
     size_t n_latents = (size_t)(run->c * run->t * run->h * run->w);
     size_t n_pixels = (size_t)(r->width * r->height * 3);
-    int64_t n_frames = chunk_frames(run);
+    int64_t n_kept = chunk_frames(run) + (has_tiles(run) ? r->num_frames : 0);
     run->latents = malloc(n_latents * sizeof(float));
-    run->frames = malloc((size_t)n_frames * n_pixels);
+    run->piece = malloc((size_t)chunk_frames(run) * n_pixels);
+    if (has_tiles(run))
+        run->video = malloc((size_t)r->num_frames * n_pixels);
     if (image)
         run->image = malloc(n_pixels * sizeof(float));
-    if (!run->latents || !run->frames || (image && !run->image))
+    if (!run->latents || !run->piece || (has_tiles(run) && !run->video) || (image && !run->image))
         return err_set(err, -ENOMEM,
-                "no memory for %zu latents and %" PRId64 " frames of %zu bytes", n_latents,
-                n_frames, n_pixels);
+                "no memory for %zu latents and %" PRId64 " frames of %zu bytes", n_latents, n_kept,
+                n_pixels);
     noise_fill(run->latents, (int64_t)n_latents, r->seed, 0);
     if (image)
         vae_pixels_from_u8(run->image, image, n_pixels);
@@ -202,43 +218,73 @@ int run_denoise(Run *run, Stream *s, Err *err) {
     return r;
 }
 
-/* Gives the next chunk to the stream, which decodes it to the first rows of buffer. */
-static int64_t give_chunk(Stream *s, VaeDecoder *d, View buffer) {
-    int64_t n = vae_decoder_next(d);
-    if (n == 0)
-        return 0;
+static View piece_view(void *data, const VaePiece *p) {
+    return view_of(data, DTYPE_U8, p->n, p->h, p->w, 3);
+}
+
+/* Gives the next piece to the stream, which decodes it to the head of buffer. */
+static VaePiece give_piece(Stream *s, VaeDecoder *d, View buffer) {
+    VaePiece p = vae_decoder_next(d);
+    if (p.n == 0)
+        return p;
     size_t mark = stream_mark(s);
-    vae_decode_chunk(d, view_rows(buffer, 0, n));
+    vae_decode_chunk(d, piece_view(buffer.data, &p));
     stream_release(s, mark);
-    return n;
+    return p;
 }
 
-static int take_chunk(Run *run, Stream *s, View frames, Err *err) {
+/* A tile's rows to where they belong in the video. */
+static void place_piece(Run *run, const VaePiece *p) {
     const Request *r = run->request;
-    int64_t n = frames.dim[0];
-    stream_download(s, view_of(run->frames, DTYPE_U8, n, r->height, r->width, 3), frames);
+    size_t bytes = (size_t)(p->w * 3);
+    const uint8_t *from = run->piece;
+    for (int64_t i = 0; i < p->n; i++)
+        for (int64_t y = p->y; y < p->y + p->h; y++, from += bytes)
+            memcpy(run->video + (((p->frame + i) * r->height + y) * r->width + p->x) * 3, from,
+                    bytes);
+}
+
+static int take_piece(Run *run, Stream *s, View buffer, const VaePiece *p, Err *err) {
+    stream_download(s, piece_view(run->piece, p), piece_view(buffer.data, p));
     int e = step_done(run, s, err);
-    if (e == 0)
-        atomic_fetch_add_explicit(&run->progress->frames_decoded, (int)n, memory_order_relaxed);
-    return e;
+    if (e < 0)
+        return e;
+    if (run->video)
+        place_piece(run, p);
+    run->n_decoded += p->n;
+    atomic_store_explicit(&run->progress->frames_decoded,
+            (int)(run->n_decoded / (run->grid.rows * run->grid.cols)), memory_order_relaxed);
+    return 0;
 }
 
-/* While the sink has a chunk, which may take as long, the device decodes the next. */
-static int decode(Run *run, Stream *s, Err *err) {
+/* Frames are handed on in order, hence when their last tile is there. */
+static int hand_on(Run *run, const VaePiece *p, Err *err) {
+    if (!p->last)
+        return 0;
     const Request *r = run->request;
+    const uint8_t *frames =
+            run->video ? run->video + p->frame * r->height * r->width * 3 : run->piece;
+    return run->sink(run->sink_context, frames, p->n, err);
+}
+
+/* While the sink has some frames, which may take as long, the device decodes the next. */
+static int decode(Run *run, Stream *s, Err *err) {
+    int64_t rows = (run->h + run->grid.rows - 1) / run->grid.rows; /* of the largest tile */
+    int64_t cols = (run->w + run->grid.cols - 1) / run->grid.cols;
+    int64_t pixels = run->model->dims.vae.stride_s;
     View x = stream_temp(s, DTYPE_F32, run->c, run->t, run->h, run->w);
-    View buffer = stream_temp(s, DTYPE_U8, chunk_frames(run), r->height, r->width, 3);
+    View buffer = stream_temp(s, DTYPE_U8, chunk_frames(run), rows * pixels, cols * pixels, 3);
     if (!stream_is_planning(s))
         stream_upload(s, x, host_latents(run));
     VaeDecoder d;
-    vae_decoder_begin(s, run->model->vae, &d, x, VAE_NORMALISED, run->chunk);
+    vae_decoder_begin(s, run->model->vae, &d, x, VAE_NORMALISED, run->chunk, run->grid);
     int e = 0;
-    for (int64_t next, n = give_chunk(s, &d, buffer); n > 0 && e == 0; n = next) {
+    for (VaePiece next, p = give_piece(s, &d, buffer); p.n > 0 && e == 0; p = next) {
         if (!stream_is_planning(s))
-            e = take_chunk(run, s, view_rows(buffer, 0, n), err);
-        next = e == 0 ? give_chunk(s, &d, buffer) : 0;
+            e = take_piece(run, s, buffer, &p, err);
+        next = e == 0 ? give_piece(s, &d, buffer) : (VaePiece){0};
         if (e == 0 && !stream_is_planning(s))
-            e = run->sink(run->sink_context, run->frames, n, err);
+            e = hand_on(run, &p, err);
     }
     if (e < 0)
         (void)stream_finish(s, NULL); /* the workspace is still in use; the sink's failure counts */
@@ -246,7 +292,8 @@ static int decode(Run *run, Stream *s, Err *err) {
 }
 
 int run_decode(Run *run, Stream *s, Err *err) {
-    enter(run, PHASE_DECODING, (int)((run->t + run->chunk - 1) / run->chunk));
+    int64_t n_chunks = (run->t + run->chunk - 1) / run->chunk;
+    enter(run, PHASE_DECODING, (int)(n_chunks * run->grid.rows * run->grid.cols));
     size_t mark = stream_mark(s);
     int r = decode(run, s, err);
     stream_release(s, mark);

@@ -55,18 +55,19 @@ static void *offset(View v, int64_t elements) {
     return (char *)v.data + elements * (int64_t)dtype_bytes(v.dtype);
 }
 
-View view_rows(View v, int64_t start, int64_t n) {
-    assert(v.rank >= 1 && start >= 0 && n >= 0 && start <= v.dim[0] - n);
-    v.data = offset(v, start * v.stride[0]);
-    v.dim[0] = n;
+View view_part(View v, int axis, int64_t start, int64_t n) {
+    assert(axis >= 0 && axis < v.rank && start >= 0 && n >= 0 && start <= v.dim[axis] - n);
+    v.data = offset(v, start * v.stride[axis]);
+    v.dim[axis] = n;
     return v;
 }
 
+View view_rows(View v, int64_t start, int64_t n) {
+    return view_part(v, 0, start, n);
+}
+
 View view_cols(View v, int64_t start, int64_t n) {
-    assert(v.rank >= 1 && start >= 0 && n >= 0 && start <= v.dim[v.rank - 1] - n);
-    v.data = offset(v, start);
-    v.dim[v.rank - 1] = n;
-    return v;
+    return view_part(v, v.rank - 1, start, n);
 }
 
 View view_at(View v, int64_t i) {

@@ -39,6 +39,9 @@ size_t view_bytes(View v);  /* bytes of the elements, without gaps */
 bool view_is_dense(View v);
 bool view_same_shape(View a, View b);
 
+/* view_part - n entries of an axis from start on. */
+View view_part(View v, int axis, int64_t start, int64_t n);
+
 /* view_rows - n entries of the first axis from start on. */
 View view_rows(View v, int64_t start, int64_t n);
 

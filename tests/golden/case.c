@@ -343,11 +343,11 @@ static int check_frames(Case *c, Err *err) {
     View ends;
     if (view_is_null(bytes))
         return -ENOMEM;
-    int r = golden_decode(c->g, c->final, VAE_NORMALISED, 1, real, err);
+    int r = golden_decode(c->g, c->final, &(GoldenDecode){VAE_NORMALISED, 1, {1, 1}}, real, err);
     if (r == 0)
         r = take_ends(c, real, &ends, err);
     if (r == 0)
-        r = golden_decode(c->g, c->final, VAE_NORMALISED, 2, bytes, err);
+        r = golden_decode(c->g, c->final, &(GoldenDecode){VAE_NORMALISED, 2, {2, 2}}, bytes, err);
     if (r < 0)
         return r;
     golden_compare(c->g, "frames_float_first_last", ends, c->ends, l->forward);
@@ -369,7 +369,8 @@ static int check_chain(Case *c, Run *run, Err *err) {
         return -ENOMEM;
     int r = golden_run(c->g, run_steps, run, err);
     if (r == 0)
-        r = golden_decode(c->g, run->final, VAE_NORMALISED, 3, frames, err);
+        r = golden_decode(
+                c->g, run->final, &(GoldenDecode){VAE_NORMALISED, 3, {1, 1}}, frames, err);
     if (r < 0)
         return r;
     compare_steps(c, "chain latents", run->latents, c->latents, l->chain);

@@ -3,6 +3,7 @@
 #include "base/cleanup.h"
 
 #include <errno.h>
+#include <string.h>
 
 DEFINE_CLEANUP(Stream, stream_free)
 
@@ -61,30 +62,71 @@ int golden_encode(Golden *g, View ids, View rows, Err *err) {
     return golden_run(g, encode, &(Encode){g->model->umt5, ids, rows}, err);
 }
 
+enum { MAX_PIECES = 1000 };
+
 typedef struct Decode {
     const Vae *vae;
-    View latents, frames;
-    VaeLatents kind;
-    int64_t chunk;
+    const GoldenDecode *how;
+    View latents;
+    View bytes; /* of the pieces, one behind the other; as many as the frames have */
+    size_t n_pieces;
+    VaePiece piece[MAX_PIECES];
 } Decode;
 
+static View piece_view(const Decode *d, size_t i, size_t *at) {
+    const VaePiece *p = &d->piece[i];
+    View v = view_of((char *)d->bytes.data + *at, d->bytes.dtype, p->n, p->h, p->w, 3);
+    *at += view_bytes(v);
+    return v;
+}
+
 static void decode(Stream *s, void *context) {
-    const Decode *d = context;
+    Decode *d = context;
+    const GoldenDecode *how = d->how;
     VaeDecoder decoder;
-    int64_t done = 0;
-    vae_decoder_begin(s, d->vae, &decoder, golden_upload(s, d->latents), d->kind, d->chunk);
-    for (int64_t n; (n = vae_decoder_next(&decoder)) > 0; done += n) {
+    vae_decoder_begin(
+            s, d->vae, &decoder, golden_upload(s, d->latents), how->kind, how->chunk, how->grid);
+    size_t at = 0;
+    d->n_pieces = 0;
+    for (VaePiece p; (p = vae_decoder_next(&decoder)).n > 0;) {
+        assert(d->n_pieces < MAX_PIECES);
+        d->piece[d->n_pieces] = p;
+        View host = piece_view(d, d->n_pieces++, &at);
         size_t mark = stream_mark(s);
-        View rows = view_rows(d->frames, done, n);
-        View frames = stream_temp_of(s, rows.dtype, rows.rank, rows.dim);
+        View frames = stream_temp_of(s, host.dtype, host.rank, host.dim);
         vae_decode_chunk(&decoder, frames);
-        stream_download(s, rows, frames);
+        stream_download(s, host, frames);
         stream_release(s, mark);
     }
 }
 
-int golden_decode(Golden *g, View latents, VaeLatents kind, int64_t chunk, View frames, Err *err) {
-    return golden_run(g, decode, &(Decode){g->model->vae, latents, frames, kind, chunk}, err);
+/* The pieces to where they belong. */
+static void assemble(const Decode *d, View frames) {
+    size_t at = 0;
+    for (size_t i = 0; i < d->n_pieces; i++) {
+        const VaePiece *p = &d->piece[i];
+        View from = piece_view(d, i, &at);
+        View to = view_part(
+                view_part(view_rows(frames, p->frame, p->n), 1, p->y, p->h), 2, p->x, p->w);
+        for (int64_t f = 0; f < p->n; f++)
+            for (int64_t y = 0; y < p->h; y++)
+                (void)memcpy(view_at(view_at(to, f), y).data, view_at(view_at(from, f), y).data,
+                        (size_t)(p->w * 3) * dtype_bytes(from.dtype));
+    }
+}
+
+int golden_decode(Golden *g, View latents, const GoldenDecode *how, View frames, Err *err) {
+    Decode *d = arena_alloc(&g->arena, sizeof(*d));
+    if (!d)
+        return err_set(err, -ENOMEM, "no memory for the pieces of frames");
+    *d = (Decode){.vae = g->model->vae, .how = how, .latents = latents};
+    d->bytes = golden_host(g, frames.dtype, frames.rank, frames.dim, err);
+    if (view_is_null(d->bytes))
+        return -ENOMEM;
+    int r = golden_run(g, decode, d, err);
+    if (r == 0)
+        assemble(d, frames);
+    return r;
 }
 
 View golden_clip(Golden *g, View x, Err *err) {

@@ -48,9 +48,13 @@ void golden_compare(Golden *g, const char *name, View found, View wanted, double
 /* golden_encode - rows = what the text encoder makes of ids. rows [n, dim] F32 on the host. */
 int golden_encode(Golden *g, View ids, View rows, Err *err);
 
-/* golden_decode - frames of latents [c, T, h, w] on the host, chunk latent frames at a time.
- * frames [F, H, W, 3] F32 or U8. */
-int golden_decode(Golden *g, View latents, VaeLatents kind, int64_t chunk, View frames, Err *err);
+/* golden_decode - frames of latents [c, T, h, w] on the host; frames [F, H, W, 3] F32 or U8. */
+typedef struct GoldenDecode {
+    VaeLatents kind;
+    int64_t chunk; /* latent frames at a time */
+    VaeGrid grid;
+} GoldenDecode;
+int golden_decode(Golden *g, View latents, const GoldenDecode *how, View frames, Err *err);
 
 /* golden_clip - [F, H, W, 3] from [3, F, H, W], on the host. */
 View golden_clip(Golden *g, View channels_first, Err *err);

@@ -2,9 +2,11 @@
  *
  *   bench-engine --model DIR [--backend cpu|MODULE.so] [--exact-f32] [--threads N] [--size WxH]
  * [--frames N]
- *                [--repeat N] [--stages product,t5,dit,vae,encode] [--pin]
+ *                [--repeat N] [--stages product,t5,dit,vae,encode] [--grid ROWSxCOLS]
+ *                [--pin] [--plan]
  *
- * --pin has the backend lock the checkpoint's bytes in memory before they are loaded.
+ * --pin has the backend lock the checkpoint's bytes in memory before they are loaded. --grid has
+ * the VAE decode in so many tiles. --plan tells the workspaces and loads nothing.
  *
  * One JSON object a line. The product of two square matrices is what the others may be held
  * against: the rate that this backend reaches where nothing is in its way. FLOP are counted as two
@@ -32,6 +34,7 @@ typedef struct Bench {
     Model *model;
     Stream *stream;
     int64_t width, height, frames, repeat;
+    VaeGrid grid;       /* to decode in */
     int64_t c, t, h, w; /* latents */
     View x, y, weight;  /* of the stage at hand, made before it is timed */
     View rope;
@@ -167,10 +170,10 @@ static void vae_prepare(Bench *b, Stream *s) {
 
 static void vae_run(Bench *b, Stream *s) {
     VaeDecoder d;
-    vae_decoder_begin(s, b->model->vae, &d, b->x, VAE_NORMALISED, 1);
-    for (int64_t n; (n = vae_decoder_next(&d)) > 0;) {
+    vae_decoder_begin(s, b->model->vae, &d, b->x, VAE_NORMALISED, 1, b->grid);
+    for (VaePiece p; (p = vae_decoder_next(&d)).n > 0;) {
         size_t mark = stream_mark(s);
-        vae_decode_chunk(&d, stream_temp(s, DTYPE_U8, n, b->height, b->width, 3));
+        vae_decode_chunk(&d, stream_temp(s, DTYPE_U8, p.n, p.h, p.w, 3));
         stream_release(s, mark);
     }
 }
@@ -216,6 +219,11 @@ static size_t plan_stage(Bench *b, size_t which) {
     size_t bytes = stream_peak(s);
     stream_free(s);
     return bytes;
+}
+
+static void tell_plan(Bench *b, size_t which) {
+    (void)printf("{\"stage\":\"%s\",\"workspace_mib\":%.1f}\n", stages[which].name,
+            (double)plan_stage(b, which) / 1048576);
 }
 
 static void time_stage(Bench *b, size_t which) {
@@ -287,20 +295,21 @@ static int64_t number(const char *text, int64_t min, int64_t max) {
 
 static const char usage[] =
         "bench-engine --model DIR [--backend cpu|MODULE.so] [--exact-f32] [--threads N]\n"
-        "             [--size WxH] [--frames N] [--repeat N] [--stages product,t5,dit,vae,encode] "
-        "[--pin]\n";
+        "             [--size WxH] [--frames N] [--repeat N] [--stages product,t5,dit,vae,encode]\n"
+        "             [--grid ROWSxCOLS] [--pin] [--plan]\n";
 
 int main(int argc, char **argv) {
-    enum { MODEL = 1, BACKEND, EXACT, THREADS, SIZE, FRAMES, REPEAT, STAGES, PIN };
+    enum { MODEL = 1, BACKEND, EXACT, THREADS, SIZE, FRAMES, REPEAT, STAGES, GRID, PIN, PLAN };
     static const struct option options[] = {{"model", required_argument, NULL, MODEL},
             {"backend", required_argument, NULL, BACKEND}, {"exact-f32", no_argument, NULL, EXACT},
             {"threads", required_argument, NULL, THREADS}, {"size", required_argument, NULL, SIZE},
             {"frames", required_argument, NULL, FRAMES},
             {"repeat", required_argument, NULL, REPEAT},
-            {"stages", required_argument, NULL, STAGES}, {"pin", no_argument, NULL, PIN}, {0}};
-    bool pinned = false;
+            {"stages", required_argument, NULL, STAGES}, {"grid", required_argument, NULL, GRID},
+            {"pin", no_argument, NULL, PIN}, {"plan", no_argument, NULL, PLAN}, {0}};
+    bool pinned = false, planned = false;
     const char *model = NULL, *backend = "cpu", *which = "t5,dit,vae,encode";
-    Bench b = {.width = 1280, .height = 704, .frames = 121, .repeat = 5};
+    Bench b = {.width = 1280, .height = 704, .frames = 121, .repeat = 5, .grid = {1, 1}};
     BackendOptions backend_options = {0};
     for (int c; (c = getopt_long(argc, argv, "", options, NULL)) != -1;)
         switch (c) {
@@ -329,8 +338,15 @@ int main(int argc, char **argv) {
         case STAGES:
             which = optarg;
             break;
+        case GRID:
+            if (sscanf(optarg, "%" SCNd64 "x%" SCNd64, &b.grid.rows, &b.grid.cols) != 2)
+                return 2;
+            break;
         case PIN:
             pinned = true;
+            break;
+        case PLAN:
+            planned = true;
             break;
         default:
             (void)fputs(usage, stderr);
@@ -357,12 +373,15 @@ int main(int argc, char **argv) {
     b.t = vae_latent_frames(vae, b.frames);
     b.h = b.height / vae->stride_s;
     b.w = b.width / vae->stride_s;
+    if (b.grid.rows < 1 || b.grid.rows > b.h || b.grid.cols < 1 || b.grid.cols > b.w)
+        fail("--grid", &(Err){.text = "a tile has a latent at least"});
     if (pinned)
         pin(&b, checkpoint);
-    load(&b, checkpoint);
+    if (!planned)
+        load(&b, checkpoint);
     for (size_t i = 0; i < ARRAY_LEN(stages); i++)
         if (strstr(which, stages[i].name))
-            time_stage(&b, i);
+            (planned ? tell_plan : time_stage)(&b, i);
     model_free(b.model);
     backend_free(b.backend);
     checkpoint_free(checkpoint);

@@ -36,7 +36,7 @@ typedef struct Bench {
     Pipeline *pipeline;
 } Bench;
 
-static int bench_open(Bench *b, uint64_t memory_limit, Err *err) {
+static int bench_open_for(Bench *b, const Request *reserve, uint64_t memory_limit, Err *err) {
     *b = (Bench){0};
     int r = manifest_open(TINY_WAN, &b->manifest, err);
     if (r == 0)
@@ -48,8 +48,12 @@ static int bench_open(Bench *b, uint64_t memory_limit, Err *err) {
     if (r == 0)
         r = pipeline_new(b->checkpoint, &b->pipeline, err);
     if (r == 0)
-        r = pipeline_plan(b->pipeline, b->backend, &small, 0, err);
+        r = pipeline_plan(b->pipeline, b->backend, reserve, 0, err);
     return r;
+}
+
+static int bench_open(Bench *b, uint64_t memory_limit, Err *err) {
+    return bench_open_for(b, &small, memory_limit, err);
 }
 
 static void bench_close(Bench *b) {
@@ -68,7 +72,7 @@ static void bench_load(Bench *b) {
 
 typedef struct Frames {
     DigestState *digest;
-    int64_t n;
+    int64_t n, bytes;   /* bytes: of a frame */
     Progress *progress; /* to cancel by; NULL: never */
     int fail_with;
 } Frames;
@@ -76,12 +80,12 @@ typedef struct Frames {
 static int take(void *context, const uint8_t *rgb, int64_t n, Err *err) {
     Frames *f = context;
     f->n += n;
-    digest_state_add(f->digest, rgb, (size_t)n * 64 * 64 * 3);
+    digest_state_add(f->digest, rgb, (size_t)(n * f->bytes));
     return f->fail_with ? err_set(err, f->fail_with, "no more, thank you") : 0;
 }
 
 static Digest run(Bench *b, const Request *r, const uint8_t *image) {
-    Frames frames = {.digest = digest_state_new()};
+    Frames frames = {.digest = digest_state_new(), .bytes = r->width * r->height * 3};
     Progress progress = {0};
     Err err = {0};
     if (pipeline_run(b->pipeline, r, image, &progress, take, &frames, &err) < 0)
@@ -180,7 +184,7 @@ static void layers_streamed_give_the_same_bytes(void **state) {
             0);
     Run run;
     Workspaces w;
-    Frames frames = {.digest = digest_state_new()};
+    Frames frames = {.digest = digest_state_new(), .bytes = 64 * 64 * 3};
     Progress progress = {0};
     assert_int_equal(run_init(&run, m, tokenizer, &small, &err), 0);
     assert_int_equal(run_plan(&run, b.backend, &w, &err), 0);
@@ -207,6 +211,75 @@ static void layers_streamed_give_the_same_bytes(void **state) {
     run_done(&run);
     tokenizer_free(tokenizer);
     model_free(m);
+    bench_close(&b);
+}
+
+/* The least that a request needs in any residency, once with whole frames and once with frames cut
+ * as often as they can be. */
+static void least_bytes(const Request *r, uint64_t *ret_whole, uint64_t *ret_cut) {
+    Bench b;
+    Model *m;
+    Tokenizer *tokenizer;
+    Run run;
+    Workspaces w;
+    const char *spiece;
+    size_t n;
+    assert_int_equal(bench_open(&b, 0, NULL), 0);
+    assert_int_equal(model_new(b.checkpoint, &m, NULL), 0);
+    assert_int_equal(checkpoint_file(b.checkpoint, "tokenizer/spiece.model", &spiece, &n, NULL), 0);
+    assert_int_equal(
+            tokenizer_new(spiece, n, m->dims.t5.vocab, TOKENIZER_SENTENCEPIECE, &tokenizer, NULL),
+            0);
+    assert_int_equal(run_init(&run, m, tokenizer, r, NULL), 0);
+    *ret_whole = *ret_cut = UINT64_MAX;
+    for (uint64_t *ret = ret_whole;; ret = ret_cut) {
+        *ret = UINT64_MAX;
+        assert_int_equal(run_plan(&run, b.backend, &w, NULL), 0);
+        for (Residency i = 0; i < N_RESIDENCIES; i++)
+            *ret = MIN(*ret, residency_peak(m, b.backend, i, &w));
+        if (!run_cut(&run))
+            break;
+    }
+    run_done(&run);
+    tokenizer_free(tokenizer);
+    model_free(m);
+    bench_close(&b);
+}
+
+/* Where nothing else fits, frames are decoded in tiles: the same bytes, from less memory. */
+static void tiles_give_the_same_bytes(void **state) {
+    Request large = small;
+    large.width = 512;
+    large.height = 256;
+    large.steps = 1;
+    large.guidance_scale = 1;
+    uint64_t whole, cut;
+    least_bytes(&large, &whole, &cut);
+    assert_true(cut < whole);
+
+    Bench b;
+    Err err = {0};
+    assert_int_equal(bench_open_for(&b, &large, whole, &err), 0);
+    bench_load(&b);
+    Digest wanted = run(&b, &large, NULL);
+    assert_true(pipeline_peak_bytes(b.pipeline) <= whole);
+    bench_close(&b);
+
+    const uint64_t limits[] = {whole - 1, cut};
+    for (size_t i = 0; i < ARRAY_LEN(limits); i++) {
+        if (bench_open_for(&b, &large, limits[i], &err) < 0)
+            fail_msg("%s", err_text(&err));
+        bench_load(&b);
+        assert_int_equal(pipeline_admit(b.pipeline, &large, &err), 0);
+        Digest d = run(&b, &large, NULL);
+        assert_true(digest_eq(&d, &wanted));
+        assert_true(pipeline_peak_bytes(b.pipeline) <= limits[i]);
+        bench_close(&b);
+    }
+
+    assert_int_equal(bench_open_for(&b, &large, cut - 1, &err), -E2BIG);
+    assert_non_null(strstr(err_text(&err), "9 frames of 512x256 need "));
+    assert_non_null(strstr(err_text(&err), ", frames decoded in 8 tiles), "));
     bench_close(&b);
 }
 
@@ -278,7 +351,7 @@ static void no_device_memory_is_allocated_inside_a_run(void **state) {
 
     n_allocations = 0;
     for (int i = 0; i < 2; i++) {
-        Frames frames = {.digest = digest_state_new()};
+        Frames frames = {.digest = digest_state_new(), .bytes = 64 * 64 * 3};
         Progress progress = {0};
         assert_int_equal(
                 pipeline_run(b.pipeline, &small, NULL, &progress, note_first_frames, &frames, &err),
@@ -336,7 +409,7 @@ static void failures_end_a_run_and_leave_the_pipeline_usable(void **state) {
     Err err = {0};
     assert_int_equal(bench_open(&b, 0, &err), 0);
     bench_load(&b);
-    Frames frames = {.digest = digest_state_new()};
+    Frames frames = {.digest = digest_state_new(), .bytes = 64 * 64 * 3};
     Progress progress = {.cancelled = true};
     assert_int_equal(
             pipeline_run(b.pipeline, &small, NULL, &progress, take, &frames, &err), -ECANCELED);
@@ -474,6 +547,7 @@ static void a_piece_of_another_size_is_refused(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
             cmocka_unit_test(every_residency_gives_the_same_bytes),
+            cmocka_unit_test(tiles_give_the_same_bytes),
             cmocka_unit_test(layers_streamed_give_the_same_bytes),
             cmocka_unit_test(a_run_waits_for_weights_on_their_way),
             cmocka_unit_test(seeds_and_pictures_matter),

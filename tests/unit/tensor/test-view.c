@@ -30,6 +30,11 @@ static void slices_point_into_the_same_bytes(void **state) {
     assert_false(view_is_dense(cols));
     assert_true(view_is_dense(view_rows(cols, 0, 1)));
 
+    View middle = view_part(v, 1, 1, 2);
+    assert_ptr_equal(middle.data, data + 4);
+    assert_int_equal(middle.dim[1], 2);
+    assert_int_equal(middle.stride[0], 12);
+
     View odd = view_every(view_reshape(v, 6, 4), 1, 2);
     assert_ptr_equal(odd.data, data + 4);
     assert_int_equal(odd.dim[0], 3);
