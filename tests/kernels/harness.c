@@ -83,12 +83,15 @@ double random_value(Test *t, DType dtype, double scale) {
     return rounded(dtype, random_bits(t) >> 63 ? value : -value);
 }
 
-void case_begin(Test *t, const char *fmt, ...) {
+bool case_begin(Test *t, const char *fmt, ...) {
     assert(!t->tensors);
+    if (t->every > 0 && t->n_begun++ % t->every != 0)
+        return false;
     va_list ap;
     va_start(ap, fmt);
     (void)vsnprintf(t->shape, sizeof(t->shape), fmt, ap);
     va_end(ap);
+    return true;
 }
 
 /* Where element i of the dense order lies, in elements from the view's start. */

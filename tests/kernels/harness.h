@@ -44,8 +44,9 @@ typedef struct Test {
     uint64_t random;
 
     const char *op, *variant;
-    char shape[200]; /* of the case */
-    Tensor *tensors; /* of the case */
+    char shape[200];        /* of the case */
+    Tensor *tensors;        /* of the case */
+    int64_t every, n_begun; /* only every so-many-th case of an operation; 0: all */
     int n_cases, n_failures;
     uint64_t digest; /* of all that came back */
     int n_shown;     /* failures of the operation at hand; the first few are printed */
@@ -69,8 +70,9 @@ extern const Suite suites_linear[], suites_norm[], suites_attention[], suites_co
 int64_t random_index(Test *t, int64_t n);
 double random_value(Test *t, DType dtype, double scale);
 
-/* case_begin - names the case, as printf; case_end - runs what was given, looks, frees. */
-void case_begin(Test *t, const char *fmt, ...) _printf_(2, 3);
+/* case_begin - names the case, as printf; false: this one is to be left out. case_end - runs what
+ * was given, looks, frees. */
+bool case_begin(Test *t, const char *fmt, ...) _printf_(2, 3);
 void case_end(Test *t);
 
 typedef enum Role { ROLE_IN = 1, ROLE_OUT = 2, ROLE_INOUT = 3 } Role;

@@ -57,11 +57,12 @@ static void want_query(
 
 static void attention_case(Test *t, const AttentionCase *c) {
     int64_t width = c->heads * c->head_dim;
-    case_begin(t,
-            "%" PRId64 " x %" PRId64 ", %" PRId64 " heads of %" PRId64 ", gap %" PRId64
-            "%s, last key %g, spread %g",
-            c->tq, c->tk, c->heads, c->head_dim, c->gap, c->rel_bias ? ", rel_bias" : "",
-            c->last_key_bias, c->spread);
+    if (!case_begin(t,
+                "%" PRId64 " x %" PRId64 ", %" PRId64 " heads of %" PRId64 ", gap %" PRId64
+                "%s, last key %g, spread %g",
+                c->tq, c->tk, c->heads, c->head_dim, c->gap, c->rel_bias ? ", rel_bias" : "",
+                c->last_key_bias, c->spread))
+        return;
     Layout sharp = {c->gap, c->spread}, plain = {c->gap, 1};
     Operands x = {.q = tensor(t, "q", ROLE_IN, t->act, sharp, c->tq, width),
             .k = tensor(t, "k", ROLE_IN, t->act, sharp, c->tk, width),
@@ -127,8 +128,9 @@ static void attention_call(Stream *s, const void *context) {
 static void attention_bench_shape(
         Test *t, int64_t tq, int64_t tk, int64_t heads, int64_t head_dim) {
     int64_t width = heads * head_dim;
-    case_begin(
-            t, "%" PRId64 " x %" PRId64 ", %" PRId64 " heads of %" PRId64, tq, tk, heads, head_dim);
+    if (!case_begin(t, "%" PRId64 " x %" PRId64 ", %" PRId64 " heads of %" PRId64, tq, tk, heads,
+                head_dim))
+        return;
     AttentionArgs a = {.q = tensor(t, "q", ROLE_IN, t->act, DENSE, tq, width)->view,
             .k = tensor(t, "k", ROLE_IN, t->act, DENSE, tk, width)->view,
             .v = tensor(t, "v", ROLE_IN, t->act, DENSE, tk, width)->view,

@@ -30,8 +30,9 @@ static void copy_check(Test *t) {
             const int64_t *d = matrix_shapes[i];
             DType from = dtypes[k % 3], to = dtypes[k / 3 % 3];
             Layout x_layout = {.gap = k >= 9 ? 3 : 0}, y_layout = {.gap = k >= 9 && i % 2 ? 5 : 0};
-            case_begin(t, "[%" PRId64 ",%" PRId64 "] %s -> %s%s", d[0], d[1], dtype_name(from),
-                    dtype_name(to), k >= 9 ? ", strided" : "");
+            if (!case_begin(t, "[%" PRId64 ",%" PRId64 "] %s -> %s%s", d[0], d[1], dtype_name(from),
+                        dtype_name(to), k >= 9 ? ", strided" : ""))
+                continue;
             Tensor *x = tensor(t, "x", ROLE_IN, from, x_layout, d[0], d[1]);
             Tensor *y = tensor(t, "y", ROLE_OUT, to, y_layout, d[0], d[1]);
             op_copy(t->stream, y->view, x->view);
@@ -46,7 +47,8 @@ static void copy_check(Test *t) {
 
 /* Frames taken out of two thirds of a wider video: strides on every axis but the last. */
 static void copy_part_check(Test *t) {
-    case_begin(t, "part of a video");
+    if (!case_begin(t, "part of a video"))
+        return;
     Tensor *x = tensor(t, "x", ROLE_IN, t->act, DENSE, 4, 5, 6, 7);
     Tensor *y = tensor(t, "y", ROLE_OUT, DTYPE_F32, DENSE, 2, 5, 6, 3);
     op_copy(t->stream, y->view, view_cols(view_every(x->view, 1, 2), 2, 3));
@@ -66,7 +68,8 @@ static void copy_special_check(Test *t) {
     static const DType dtypes[] = {DTYPE_F16, DTYPE_BF16};
     enum { N = 2 * (int)ARRAY_LEN(values) };
     for (size_t k = 0; k < ARRAY_LEN(dtypes); k++) {
-        case_begin(t, "ends, ties and subnormals to %s", dtype_name(dtypes[k]));
+        if (!case_begin(t, "ends, ties and subnormals to %s", dtype_name(dtypes[k])))
+            continue;
         Tensor *x = tensor(t, "x", ROLE_INOUT, DTYPE_F32, DENSE, N);
         Tensor *y = tensor(t, "y", ROLE_OUT, dtypes[k], DENSE, N);
         for (int i = 0; i < N; i++) {
@@ -91,7 +94,8 @@ static void fill_check(Test *t) {
     for (size_t i = 0; i < ARRAY_LEN(matrix_shapes); i++)
         for (int k = 0; k < 4; k++) {
             const int64_t *d = matrix_shapes[i];
-            case_begin(t, "[%" PRId64 ",%" PRId64 "]%s", d[0], d[1], k % 2 ? ", strided" : "");
+            if (!case_begin(t, "[%" PRId64 ",%" PRId64 "]%s", d[0], d[1], k % 2 ? ", strided" : ""))
+                continue;
             Tensor *y = tensor(t, "y", ROLE_OUT, k / 2 ? DTYPE_F32 : t->act,
                     ((Layout){.gap = k % 2 ? 7 : 0}), d[0], d[1]);
             op_fill(t->stream, y->view, -1.5f);
@@ -103,8 +107,9 @@ static void fill_check(Test *t) {
 
 static void add_case(Test *t, const int64_t d[2], int k, bool gated) {
     DType x_dtype = k % 2 ? DTYPE_F32 : t->act, h_dtype = k / 2 % 2 ? DTYPE_F32 : t->act;
-    case_begin(t, "[%" PRId64 ",%" PRId64 "] %s += %s%s", d[0], d[1], dtype_name(x_dtype),
-            dtype_name(h_dtype), k / 4 ? ", strided" : "");
+    if (!case_begin(t, "[%" PRId64 ",%" PRId64 "] %s += %s%s", d[0], d[1], dtype_name(x_dtype),
+                dtype_name(h_dtype), k / 4 ? ", strided" : ""))
+        return;
     Tensor *x = tensor(t, "x", ROLE_INOUT, x_dtype, ((Layout){.gap = k / 4 * 3}), d[0], d[1]);
     Tensor *h = tensor(t, "h", ROLE_IN, h_dtype, ((Layout){.gap = k / 4 * 9}), d[0], d[1]);
     Tensor *gate = weight(t, "gate", WEIGHT_VECTOR, DTYPE_F32, d[1]);
@@ -132,7 +137,8 @@ static void add_gated_check(Test *t) {
 }
 
 static void lincomb_case(Test *t, int64_t count, int n, int alias) {
-    case_begin(t, "%d of %" PRId64 ", y is %d", n, count, alias);
+    if (!case_begin(t, "%d of %" PRId64 ", y is %d", n, count, alias))
+        return;
     Tensor *x[4], *y = NULL;
     View views[4];
     float a[4];
@@ -164,7 +170,8 @@ static void lincomb_check(Test *t) {
 }
 
 static void count_case(Test *t, int64_t count) {
-    case_begin(t, "%" PRId64, count);
+    if (!case_begin(t, "%" PRId64, count))
+        return;
     Tensor *x = tensor(t, "x", ROLE_INOUT, DTYPE_F32, DENSE, count);
     Tensor *y = tensor(t, "y", ROLE_OUT, DTYPE_I32, DENSE, 1);
     static const float odd[] = {NAN, INFINITY, -INFINITY};
@@ -212,8 +219,9 @@ static void latent_place(const int64_t d[4], int p, int64_t i, int64_t ret[5]) {
 
 static void patchify_case(Test *t, const int64_t d[4], int p, bool back) {
     int64_t tokens = d[1] * (d[2] / p) * (d[3] / p), width = d[0] * p * p;
-    case_begin(t, "[%" PRId64 ",%" PRId64 ",%" PRId64 ",%" PRId64 "] by %d", d[0], d[1], d[2], d[3],
-            p);
+    if (!case_begin(t, "[%" PRId64 ",%" PRId64 ",%" PRId64 ",%" PRId64 "] by %d", d[0], d[1], d[2],
+                d[3], p))
+        return;
     Tensor *latents = tensor(
             t, "latents", back ? ROLE_OUT : ROLE_IN, DTYPE_F32, DENSE, d[0], d[1], d[2], d[3]);
     Tensor *rows = tensor(t, "tokens", back ? ROLE_IN : ROLE_OUT, back ? DTYPE_F32 : t->act, DENSE,
@@ -247,7 +255,8 @@ static void unpatchify_check(Test *t) {
 
 static void channels_case(Test *t, const int64_t d[4], bool last) {
     int64_t plane = d[1] * d[2] * d[3], c = d[0];
-    case_begin(t, "[%" PRId64 ",%" PRId64 ",%" PRId64 ",%" PRId64 "]", d[0], d[1], d[2], d[3]);
+    if (!case_begin(t, "[%" PRId64 ",%" PRId64 ",%" PRId64 ",%" PRId64 "]", d[0], d[1], d[2], d[3]))
+        return;
     Tensor *first =
             tensor(t, "first", last ? ROLE_IN : ROLE_OUT, DTYPE_F32, DENSE, d[0], d[1], d[2], d[3]);
     /* Channels first may be read from the first c of wider rows. */
@@ -293,7 +302,8 @@ static void copy_bench(Test *t) {
     static const DType dtypes[] = {DTYPE_F32, DTYPE_BF16};
     for (size_t i = 0; i < ARRAY_LEN(dtypes); i++) {
         enum { N = 1 << 20 };
-        case_begin(t, "%d %s -> F32", N, dtype_name(dtypes[i]));
+        if (!case_begin(t, "%d %s -> F32", N, dtype_name(dtypes[i])))
+            continue;
         CopyBench b = {.x = tensor(t, "x", ROLE_IN, dtypes[i], DENSE, N)->view,
                 .y = tensor(t, "y", ROLE_OUT, DTYPE_F32, DENSE, N)->view};
         bench_print(t, t->shape, bench_time(t, copy_call, &b), N,

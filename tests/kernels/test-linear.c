@@ -47,9 +47,11 @@ typedef struct LinearCase {
 } LinearCase;
 
 static void linear_case(Test *t, const LinearCase *c) {
-    case_begin(t, "[%" PRId64 ",%" PRId64 "] k %" PRId64 " %s x %s -> %s, %s, act %d, gap %" PRId64,
-            c->m, c->n, c->k, dtype_name(c->x), dtype_name(c->w), dtype_name(c->y),
-            c->bias ? "bias" : "no bias", c->act, c->gap);
+    if (!case_begin(t,
+                "[%" PRId64 ",%" PRId64 "] k %" PRId64 " %s x %s -> %s, %s, act %d, gap %" PRId64,
+                c->m, c->n, c->k, dtype_name(c->x), dtype_name(c->w), dtype_name(c->y),
+                c->bias ? "bias" : "no bias", c->act, c->gap))
+        return;
     Tensor *x = tensor(t, "x", ROLE_IN, c->x, ((Layout){.gap = c->gap}), c->m, c->k);
     Tensor *w = weight(t, "w", WEIGHT_MATRIX, c->w, c->n, c->k);
     Tensor *bias = c->bias ? weight(t, "bias", WEIGHT_VECTOR, c->w, c->n) : NULL;
@@ -91,8 +93,9 @@ static void linear_check(Test *t) {
 }
 
 static void elementwise_case(Test *t, Activation act, int64_t n, bool in_place, double spread) {
-    case_begin(t, "%" PRId64 " elements, act %d, up to %g%s", n, act, spread,
-            in_place ? ", in place" : "");
+    if (!case_begin(t, "%" PRId64 " elements, act %d, up to %g%s", n, act, spread,
+                in_place ? ", in place" : ""))
+        return;
     DType dtype = n % 2 ? DTYPE_F32 : t->act;
     Tensor *x = tensor(t, "x", in_place ? ROLE_INOUT : ROLE_IN, dtype, ((Layout){0, spread}), n);
     Tensor *y = in_place ? x : tensor(t, "y", ROLE_OUT, dtype, DENSE, n);
@@ -107,7 +110,8 @@ static void elementwise_case(Test *t, Activation act, int64_t n, bool in_place, 
 static void act_special_case(Test *t, Activation act) {
     static const float values[] = {NAN, INFINITY, -NAN, 0.0f, 3e38f, -1e9f, 1e-30f, -1e-30f};
     enum { N = 67 }; /* whole vectors and a rest */
-    case_begin(t, "special values, act %d", act);
+    if (!case_begin(t, "special values, act %d", act))
+        return;
     Tensor *x = tensor(t, "x", ROLE_INOUT, DTYPE_F32, DENSE, N);
     for (int64_t i = 0; i < N; i++)
         op_fill(t->stream, view_rows(x->view, i, 1), values[i % (int)ARRAY_LEN(values)]);
@@ -132,10 +136,11 @@ static void act_check(Test *t) {
 }
 
 static void geglu_case(Test *t, int64_t m, int64_t n, int alias) {
-    case_begin(t, "[%" PRId64 ",%" PRId64 "], y is %s", m, n,
-            alias == 1   ? "gate"
-            : alias == 2 ? "up"
-                         : "apart");
+    if (!case_begin(t, "[%" PRId64 ",%" PRId64 "], y is %s", m, n,
+                alias == 1   ? "gate"
+                : alias == 2 ? "up"
+                             : "apart"))
+        return;
     Tensor *gate =
             tensor(t, "gate", alias == 1 ? ROLE_INOUT : ROLE_IN, t->act, ((Layout){0, 6}), m, n);
     Tensor *up = tensor(t, "up", alias == 2 ? ROLE_INOUT : ROLE_IN, t->act, DENSE, m, n);
@@ -158,7 +163,8 @@ static void geglu_check(Test *t) {
 
 static void gather_case(Test *t, int64_t m, int64_t dim, DType dtype) {
     enum { ROWS = 37 };
-    case_begin(t, "%" PRId64 " of %d rows of %" PRId64 " %s", m, ROWS, dim, dtype_name(dtype));
+    if (!case_begin(t, "%" PRId64 " of %d rows of %" PRId64 " %s", m, ROWS, dim, dtype_name(dtype)))
+        return;
     Tensor *table = weight(t, "table", WEIGHT_TABLE, dtype, ROWS, dim);
     Tensor *y = tensor(t, "y", ROLE_OUT, m % 2 ? DTYPE_F32 : t->act, DENSE, m, dim);
     int32_t *ids = calloc((size_t)m, sizeof(*ids));
@@ -191,7 +197,8 @@ static void linear_call(Stream *s, const void *context) {
 }
 
 static void linear_bench_shape(Test *t, int64_t m, int64_t n, int64_t k, DType dtype) {
-    case_begin(t, "[%" PRId64 ",%" PRId64 "] k %" PRId64 " %s", m, n, k, dtype_name(dtype));
+    if (!case_begin(t, "[%" PRId64 ",%" PRId64 "] k %" PRId64 " %s", m, n, k, dtype_name(dtype)))
+        return;
     LinearBench b = {.x = tensor(t, "x", ROLE_IN, t->act, DENSE, m, k)->view,
             .w = weight(t, "w", WEIGHT_MATRIX, dtype, n, k)->view,
             .bias = weight(t, "bias", WEIGHT_VECTOR, DTYPE_F32, n)->view,

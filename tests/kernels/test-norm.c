@@ -57,8 +57,10 @@ static double normalised(const RowStats *r, double x, double *ret_error) {
 static void norm_case(Test *t, const NormCase *c) {
     static const char *const names[] = {"rms", "layer", "layer, no weights", "modulate"};
     const double eps = 1e-6;
-    case_begin(t, "%s [%" PRId64 ",%" PRId64 "] %s -> %s, gap %" PRId64 "%s", names[c->kind], c->m,
-            c->n, dtype_name(c->x), dtype_name(c->y), c->gap, c->in_place ? ", in place" : "");
+    if (!case_begin(t, "%s [%" PRId64 ",%" PRId64 "] %s -> %s, gap %" PRId64 "%s", names[c->kind],
+                c->m, c->n, dtype_name(c->x), dtype_name(c->y), c->gap,
+                c->in_place ? ", in place" : ""))
+        return;
     Layout layout = {.gap = c->gap};
     Tensor *x = tensor(t, "x", c->in_place ? ROLE_INOUT : ROLE_IN, c->x, layout, c->m, c->n);
     Tensor *y = c->in_place ? x : tensor(t, "y", ROLE_OUT, c->y, layout, c->m, c->n);
@@ -120,8 +122,9 @@ static void rope_case(Test *t, int64_t m, int64_t heads, int64_t head_dim, int v
     bool in_place = variant % 2, turn = variant / 2 % 2;
     int64_t n = heads * head_dim;
     const double eps = 1e-6;
-    case_begin(t, "%" PRId64 " x %" PRId64 " heads of %" PRId64 "%s%s", m, heads, head_dim,
-            turn ? "" : ", norm alone", in_place ? ", in place" : "");
+    if (!case_begin(t, "%" PRId64 " x %" PRId64 " heads of %" PRId64 "%s%s", m, heads, head_dim,
+                turn ? "" : ", norm alone", in_place ? ", in place" : ""))
+        return;
     Layout layout = {.gap = variant * 3};
     Tensor *x = tensor(t, "x", in_place ? ROLE_INOUT : ROLE_IN, t->act, layout, m, n);
     Tensor *y = in_place ? x : tensor(t, "y", ROLE_OUT, t->act, layout, m, n);
@@ -175,7 +178,8 @@ static void rope_call(Stream *s, const void *context) {
 }
 
 static void norm_bench(Test *t, int64_t m, int64_t n, BenchCall *call) {
-    case_begin(t, "[%" PRId64 ",%" PRId64 "]", m, n);
+    if (!case_begin(t, "[%" PRId64 ",%" PRId64 "]", m, n))
+        return;
     NormBench b = {.x = tensor(t, "x", ROLE_IN, t->act, DENSE, m, n)->view,
             .y = tensor(t, "y", ROLE_OUT, t->act, DENSE, m, n)->view,
             .w = weight(t, "w", WEIGHT_VECTOR, DTYPE_F32, n)->view,

@@ -8,8 +8,9 @@
 /* The norm as in test-norm.c: half the relative error of the sum of squares, then ulps. The
  * activation's slope is below 1.13 and its own error a few ulp and |v| u of the exponent. */
 static void vae_norm_case(Test *t, int64_t pixels, int64_t c, Activation act, bool in_place) {
-    case_begin(
-            t, "%" PRId64 " x %" PRId64 ", act %d%s", pixels, c, act, in_place ? ", in place" : "");
+    if (!case_begin(t, "%" PRId64 " x %" PRId64 ", act %d%s", pixels, c, act,
+                in_place ? ", in place" : ""))
+        return;
     Tensor *x = tensor(t, "x", in_place ? ROLE_INOUT : ROLE_IN, t->act, DENSE, 1, 1, pixels, c);
     Tensor *y = in_place ? x : tensor(t, "y", ROLE_OUT, t->act, DENSE, 1, 1, pixels, c);
     Tensor *gamma = weight(t, "gamma", WEIGHT_VECTOR, DTYPE_BF16, c);
@@ -40,7 +41,8 @@ static void vae_norm_check(Test *t) {
 /* A pixel whose values are all 0 must stay 0: the norm has a floor of 1e-12. */
 static void vae_norm_zero_check(Test *t) {
     enum { PIXELS = 3, C = 20 };
-    case_begin(t, "zeros");
+    if (!case_begin(t, "zeros"))
+        return;
     Tensor *x = tensor(t, "x", ROLE_INOUT, t->act, DENSE, 1, 1, PIXELS, C);
     Tensor *gamma = weight(t, "gamma", WEIGHT_VECTOR, DTYPE_F32, C);
     op_fill(t->stream, x->view, 0);
@@ -53,8 +55,10 @@ static void vae_norm_zero_check(Test *t) {
 static void avg_down_case(
         Test *t, const int64_t y_dim[4], int64_t c_in, int ft, int fs, int missing) {
     int64_t frames = y_dim[0] * ft - missing, h = y_dim[1] * fs, w = y_dim[2] * fs, c = y_dim[3];
-    case_begin(t, "[%" PRId64 ",%" PRId64 ",%" PRId64 ",%" PRId64 "] -> %" PRId64 ", ft %d, fs %d",
-            frames, h, w, c_in, c, ft, fs);
+    if (!case_begin(t,
+                "[%" PRId64 ",%" PRId64 ",%" PRId64 ",%" PRId64 "] -> %" PRId64 ", ft %d, fs %d",
+                frames, h, w, c_in, c, ft, fs))
+        return;
     Tensor *x = tensor(t, "x", ROLE_IN, t->act, DENSE, frames, h, w, c_in);
     Tensor *y = tensor(t, "y", ROLE_INOUT, t->act, DENSE, y_dim[0], y_dim[1], y_dim[2], c);
     op_avg_down_add(t->stream, y->view, x->view, ft, fs);
@@ -91,10 +95,11 @@ static void avg_down_check(Test *t) {
 static void dup_up_case(
         Test *t, const int64_t x_dim[4], int64_t c_out, int ft, int fs, int dropped) {
     int64_t frames = x_dim[0] * ft - dropped, h = x_dim[1] * fs, w = x_dim[2] * fs, c = x_dim[3];
-    case_begin(t,
-            "[%" PRId64 ",%" PRId64 ",%" PRId64 ",%" PRId64 "] -> %" PRId64
-            ", ft %d, fs %d, %d dropped",
-            x_dim[0], x_dim[1], x_dim[2], c, c_out, ft, fs, dropped);
+    if (!case_begin(t,
+                "[%" PRId64 ",%" PRId64 ",%" PRId64 ",%" PRId64 "] -> %" PRId64
+                ", ft %d, fs %d, %d dropped",
+                x_dim[0], x_dim[1], x_dim[2], c, c_out, ft, fs, dropped))
+        return;
     Tensor *x = tensor(t, "x", ROLE_IN, t->act, DENSE, x_dim[0], x_dim[1], x_dim[2], c);
     Tensor *y = tensor(t, "y", ROLE_INOUT, t->act, DENSE, frames, h, w, c_out);
     op_dup_up_add(t->stream, y->view, x->view, ft, fs);
@@ -145,8 +150,9 @@ static void vae_patchify_check(Test *t) {
     for (size_t n = 0; n < ARRAY_LEN(pixel_shapes); n++) {
         const int64_t *d = pixel_shapes[n].dim;
         int p = pixel_shapes[n].p;
-        case_begin(t, "[%" PRId64 ",%" PRId64 ",%" PRId64 ",%" PRId64 "] by %d", d[0], d[1], d[2],
-                d[3], p);
+        if (!case_begin(t, "[%" PRId64 ",%" PRId64 ",%" PRId64 ",%" PRId64 "] by %d", d[0], d[1],
+                    d[2], d[3], p))
+            continue;
         Tensor *x = tensor(t, "x", ROLE_IN, DTYPE_F32, DENSE, d[0], d[1], d[2], d[3]);
         Tensor *y = tensor(t, "y", ROLE_OUT, t->act, DENSE, d[0], d[1] / p, d[2] / p, d[3] * p * p);
         op_vae_patchify(t->stream, y->view, x->view, p);
@@ -158,8 +164,9 @@ static void vae_patchify_check(Test *t) {
 
 /* U8: round((v / 2 + 0.5) 255) in f32 may fall on the other side of a half; then it is 1 off. */
 static void vae_unpatchify_case(Test *t, const int64_t d[4], int p, DType dtype) {
-    case_begin(t, "[%" PRId64 ",%" PRId64 ",%" PRId64 ",%" PRId64 "] by %d to %s", d[0], d[1], d[2],
-            d[3], p, dtype_name(dtype));
+    if (!case_begin(t, "[%" PRId64 ",%" PRId64 ",%" PRId64 ",%" PRId64 "] by %d to %s", d[0], d[1],
+                d[2], d[3], p, dtype_name(dtype)))
+        return;
     Tensor *x = tensor(
             t, "x", ROLE_IN, t->act, ((Layout){0, 1.5}), d[0], d[1] / p, d[2] / p, d[3] * p * p);
     Tensor *y = tensor(t, "y", ROLE_OUT, dtype, DENSE, d[0], d[1], d[2], d[3]);
@@ -200,7 +207,8 @@ static void vae_norm_call(Stream *s, const void *context) {
 static void vae_norm_bench(Test *t) {
     static const int64_t cs[] = {16, 64, 256};
     for (size_t i = 0; i < ARRAY_LEN(cs); i++) {
-        case_begin(t, "4x64x64x%" PRId64 " SiLU", cs[i]);
+        if (!case_begin(t, "4x64x64x%" PRId64 " SiLU", cs[i]))
+            continue;
         VaeBench b = {.x = tensor(t, "x", ROLE_IN, t->act, DENSE, 4, 64, 64, cs[i])->view,
                 .y = tensor(t, "y", ROLE_OUT, t->act, DENSE, 4, 64, 64, cs[i])->view,
                 .gamma = weight(t, "gamma", WEIGHT_VECTOR, DTYPE_F32, cs[i])->view};
@@ -217,7 +225,8 @@ static void dup_up_call(Stream *s, const void *context) {
 }
 
 static void dup_up_bench(Test *t) {
-    case_begin(t, "4x32x32x64 -> 4x64x64x32");
+    if (!case_begin(t, "4x32x32x64 -> 4x64x64x32"))
+        return;
     VaeBench b = {.x = tensor(t, "x", ROLE_IN, t->act, DENSE, 4, 32, 32, 64)->view,
             .y = tensor(t, "y", ROLE_INOUT, t->act, DENSE, 4, 64, 64, 32)->view};
     double n = (double)view_count(b.y);
