@@ -67,7 +67,7 @@ static int read_bytes(uint64_t n, uint64_t limit, const char *name, uint8_t **re
     return r;
 }
 
-static int encode_frames(const WireJob *job, Video *video, Err *err) {
+static int encode_frames(const WireJob *job, Video *video, Thumbnail *thumbnail, Err *err) {
     size_t frame_bytes = (size_t)(job->width * job->height * 3);
     _cleanup_free_ uint8_t *frame = calloc(1, frame_bytes + OVERREAD_BYTES);
     if (!frame)
@@ -76,7 +76,7 @@ static int encode_frames(const WireJob *job, Video *video, Err *err) {
     for (int64_t i = 0; i < job->num_frames; i++) {
         int r = read_input(frame, frame_bytes, "frame", err);
         if (r == 0 && i == 0 && job->thumbnail)
-            r = thumbnail_write(WIRE_THUMBNAIL_FD, frame, job->width, job->height, err);
+            r = thumbnail_begin(thumbnail, WIRE_THUMBNAIL_FD, frame, job->width, job->height, err);
         if (r == 0)
             r = video_frame(video, frame, err);
         if (r < 0)
@@ -102,10 +102,14 @@ static int encode(const WireJob *job, Err *err) {
             .fd = WIRE_OUTPUT_FD,
     };
     _cleanup_(video_freep) Video *video = NULL;
+    Thumbnail thumbnail = {0};
     r = video_open(&options, &video, err);
     if (r == 0)
-        r = encode_frames(job, video, err);
-    return r < 0 ? r : video_finish(video, err);
+        r = encode_frames(job, video, &thumbnail, err);
+    if (r == 0)
+        r = video_finish(video, err);
+    int late = thumbnail_end(&thumbnail, r < 0 ? NULL : err);
+    return r < 0 ? r : late;
 }
 
 static int picture(const WireJob *job, Err *err) {

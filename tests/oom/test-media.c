@@ -58,12 +58,16 @@ static int write_video(void *context, Err *err) {
     _cleanup_(video_freep) Video *v = NULL;
     static uint8_t rgb[16 * 16 * 3 + 64];
     VideoOptions o = {.width = 16, .height = 16, .fps = 24, .comment = "x", .fd = fd};
+    Thumbnail thumbnail = {0};
     int r = video_open(&o, &v, err);
     if (r == 0)
-        r = thumbnail_write(thumbnail_fd, rgb, 16, 16, err);
+        r = thumbnail_begin(&thumbnail, thumbnail_fd, rgb, 16, 16, err);
     if (r == 0)
         r = video_frame(v, rgb, err);
-    return r < 0 ? r : video_finish(v, err);
+    if (r == 0)
+        r = video_finish(v, err);
+    int late = thumbnail_end(&thumbnail, r < 0 ? NULL : err);
+    return r < 0 ? r : late;
 }
 
 int main(void) {

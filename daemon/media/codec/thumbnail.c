@@ -5,7 +5,11 @@
 
 #include <libavcodec/avcodec.h>
 #include <libswscale/swscale.h>
+#include <stdlib.h>
 #include <string.h>
+
+#define OVERREAD_BYTES 64
+#define MAX_PIXELS_BESIDE (4 << 20)
 
 static void context_freep(AVCodecContext **c) {
     avcodec_free_context(c);
@@ -80,4 +84,38 @@ int thumbnail_write(int fd, const uint8_t *rgb, int64_t width, int64_t height, E
         return err_set(
                 err, r, "the disk is full: cannot write the thumbnail's %d bytes", packet->size);
     return r < 0 ? err_set(err, r, "cannot write the thumbnail: %s", strerror(-r)) : 0;
+}
+
+static void *write_beside(void *context) {
+    Thumbnail *t = context;
+    t->result = thumbnail_write(t->fd, t->rgb, t->width, t->height, &t->err);
+    return NULL;
+}
+
+int thumbnail_begin(
+        Thumbnail *t, int fd, const uint8_t *rgb, int64_t width, int64_t height, Err *err) {
+    assert(!t->running && !t->rgb);
+    if (width * height > MAX_PIXELS_BESIDE)
+        return thumbnail_write(fd, rgb, width, height, err);
+    size_t n = (size_t)(width * height * 3) + OVERREAD_BYTES;
+    *t = (Thumbnail){.fd = fd, .rgb = malloc(n), .width = width, .height = height};
+    if (!t->rgb)
+        return err_set(err, -ENOMEM, "no memory for a thumbnail");
+    memcpy(t->rgb, rgb, n);
+    int r = -pthread_create(&t->thread, NULL, write_beside, t);
+    if (r < 0)
+        return err_set(err, r, "no thread for the thumbnail: %s", strerror(-r));
+    t->running = true;
+    return 0;
+}
+
+int thumbnail_end(Thumbnail *t, Err *err) {
+    int r = 0;
+    if (t->running) {
+        (void)pthread_join(t->thread, NULL);
+        r = t->result < 0 ? err_set(err, t->result, "%s", err_text(&t->err)) : 0;
+    }
+    free(t->rgb);
+    *t = (Thumbnail){0};
+    return r;
 }

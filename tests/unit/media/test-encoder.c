@@ -270,6 +270,25 @@ static void thumbnail_is_the_first_frame(void **state) {
     (void)close(thumbnail_fd);
 }
 
+/* It is written beside the video; the video alone is not enough. */
+static void failed_thumbnail_is_told(void **state) {
+    int fd = new_file(), full_fd = open("/dev/full", O_RDWR | O_CLOEXEC);
+    assert_true(full_fd >= 0);
+    EncoderOptions o = options_for(fd, 1, 24);
+    o.thumbnail_fd = full_fd;
+    Encoder *e = NULL;
+    Err err = {0};
+    uint8_t rgb[FRAME];
+    draw(rgb, 0);
+    assert_int_equal(encoder_open(&o, &e, &err), 0);
+    assert_int_equal(encoder_frames(e, rgb, 1, &err), 0);
+    assert_int_equal(encoder_finish(e, &err), -ENOSPC);
+    assert_non_null(strstr(err_text(&err), "the disk is full: cannot write the thumbnail's "));
+    assert_null(encoder_close(e));
+    (void)close(fd);
+    (void)close(full_fd);
+}
+
 /* An encoder whose child has begun: a frame larger than what a socket holds was sent. */
 static Encoder *begin(int video_fd, uint64_t timeout_usec) {
     static uint8_t rgb[1280 * 704 * 3];
@@ -525,6 +544,7 @@ int main(void) {
             cmocka_unit_test(same_frames_same_bytes),
             cmocka_unit_test(threads_give_the_same_bytes),
             cmocka_unit_test(thumbnail_is_the_first_frame),
+            cmocka_unit_test(failed_thumbnail_is_told),
             cmocka_unit_test(killed_child_is_an_error),
             cmocka_unit_test(hung_child_is_an_error),
             cmocka_unit_test(hang_at_the_end_is_an_error),
