@@ -3,10 +3,11 @@
  *   bench-engine --model DIR [--backend cpu|MODULE.so] [--exact-f32] [--threads N] [--size WxH]
  * [--frames N]
  *                [--repeat N] [--stages product,t5,dit,vae,encode] [--grid ROWSxCOLS]
- *                [--pin] [--plan]
+ *                [--chunk N] [--pin] [--plan]
  *
  * --pin has the backend lock the checkpoint's bytes in memory before they are loaded. --grid has
- * the VAE decode in so many tiles. --plan tells the workspaces and loads nothing.
+ * the VAE decode in so many tiles, --chunk so many latent frames at a time. --plan tells the
+ * workspaces and loads nothing.
  *
  * One JSON object a line. The product of two square matrices is what the others may be held
  * against: the rate that this backend reaches where nothing is in its way. FLOP are counted as two
@@ -35,6 +36,7 @@ typedef struct Bench {
     Stream *stream;
     int64_t width, height, frames, repeat;
     VaeGrid grid;       /* to decode in */
+    int64_t chunk;      /* latent frames decoded at a time */
     int64_t c, t, h, w; /* latents */
     View x, y, weight;  /* of the stage at hand, made before it is timed */
     View rope;
@@ -170,7 +172,7 @@ static void vae_prepare(Bench *b, Stream *s) {
 
 static void vae_run(Bench *b, Stream *s) {
     VaeDecoder d;
-    vae_decoder_begin(s, b->model->vae, &d, b->x, VAE_NORMALISED, 1, b->grid);
+    vae_decoder_begin(s, b->model->vae, &d, b->x, VAE_NORMALISED, b->chunk, b->grid);
     for (VaePiece p; (p = vae_decoder_next(&d)).n > 0;) {
         size_t mark = stream_mark(s);
         vae_decode_chunk(&d, stream_temp(s, DTYPE_U8, p.n, p.h, p.w, 3));
@@ -296,20 +298,35 @@ static int64_t number(const char *text, int64_t min, int64_t max) {
 static const char usage[] =
         "bench-engine --model DIR [--backend cpu|MODULE.so] [--exact-f32] [--threads N]\n"
         "             [--size WxH] [--frames N] [--repeat N] [--stages product,t5,dit,vae,encode]\n"
-        "             [--grid ROWSxCOLS] [--pin] [--plan]\n";
+        "             [--grid ROWSxCOLS] [--chunk N] [--pin] [--plan]\n";
 
 int main(int argc, char **argv) {
-    enum { MODEL = 1, BACKEND, EXACT, THREADS, SIZE, FRAMES, REPEAT, STAGES, GRID, PIN, PLAN };
+    enum {
+        MODEL = 1,
+        BACKEND,
+        EXACT,
+        THREADS,
+        SIZE,
+        FRAMES,
+        REPEAT,
+        STAGES,
+        GRID,
+        CHUNK,
+        PIN,
+        PLAN
+    };
     static const struct option options[] = {{"model", required_argument, NULL, MODEL},
             {"backend", required_argument, NULL, BACKEND}, {"exact-f32", no_argument, NULL, EXACT},
             {"threads", required_argument, NULL, THREADS}, {"size", required_argument, NULL, SIZE},
             {"frames", required_argument, NULL, FRAMES},
             {"repeat", required_argument, NULL, REPEAT},
             {"stages", required_argument, NULL, STAGES}, {"grid", required_argument, NULL, GRID},
-            {"pin", no_argument, NULL, PIN}, {"plan", no_argument, NULL, PLAN}, {0}};
+            {"chunk", required_argument, NULL, CHUNK}, {"pin", no_argument, NULL, PIN},
+            {"plan", no_argument, NULL, PLAN}, {0}};
     bool pinned = false, planned = false;
     const char *model = NULL, *backend = "cpu", *which = "t5,dit,vae,encode";
-    Bench b = {.width = 1280, .height = 704, .frames = 121, .repeat = 5, .grid = {1, 1}};
+    Bench b = {
+            .width = 1280, .height = 704, .frames = 121, .repeat = 5, .grid = {1, 1}, .chunk = 1};
     BackendOptions backend_options = {0};
     for (int c; (c = getopt_long(argc, argv, "", options, NULL)) != -1;)
         switch (c) {
@@ -341,6 +358,9 @@ int main(int argc, char **argv) {
         case GRID:
             if (sscanf(optarg, "%" SCNd64 "x%" SCNd64, &b.grid.rows, &b.grid.cols) != 2)
                 return 2;
+            break;
+        case CHUNK:
+            b.chunk = number(optarg, 1, 10000);
             break;
         case PIN:
             pinned = true;
