@@ -15,7 +15,7 @@
 
 /* diffusers_read - headers and small files; no weights are read.
  *
- * Returns 0; negative errno naming the file. d is the caller's in either case. */
-int diffusers_read(const char *dir, ManifestDraft *d, Err *err);
+ * Returns 0; negative errno naming the file. */
+int diffusers_read(const DraftSource *s, Err *err);
 
 #endif

@@ -2,7 +2,7 @@
 #include "base/pool.h"
 #include "base/size.h"
 #include "base/str.h"
-#include "store/diffusers.h"
+#include "store/layout.h"
 #include "store/manifest-impl.h"
 #include "store/nonfinite.h"
 
@@ -22,7 +22,7 @@ static int manifest_from(const ManifestTables *t, Manifest **ret, Err *err) {
 
 int manifest_scan(const char *dir, uint64_t chunk_size, Manifest **ret, Err *err) {
     _cleanup_(manifest_draft_done) ManifestDraft d = {0};
-    int r = diffusers_read(dir, &d, err);
+    int r = layout_read(dir, &d, err);
     if (r == 0)
         r = manifest_draft_cut(&d, chunk_size, err);
     if (r < 0)

@@ -35,6 +35,12 @@ typedef struct ManifestDraft {
     Buf chunks;  /* ManifestChunk; filled by manifest_draft_cut() */
 } ManifestDraft;
 
+/* A model's directory while it is read into a draft. */
+typedef struct DraftSource {
+    int fd; /* of the directory */
+    ManifestDraft *draft;
+} DraftSource;
+
 void manifest_draft_done(ManifestDraft *d);
 
 /* manifest_draft_cut - orders the tensors, gives the files their places, cuts the chunks. */
