@@ -2,9 +2,12 @@
 
 #include "base/io.h"
 #include "base/str.h"
+#include "store/pth.h"
 #include "store/safetensors.h"
 
 #include <sys/stat.h>
+
+static const char pth_suffix[] = ".pth";
 
 static int open_weights(const DraftSource *s, const char *path, ManifestFile *f, Err *err) {
     struct stat st;
@@ -16,22 +19,12 @@ static int open_weights(const DraftSource *s, const char *path, ManifestFile *f,
     return TAKE_FD(fd);
 }
 
-/* *ret is the whole head, length prefix included. */
+/* f->head_bytes from the beginning; the digest is noted. */
 static int read_head(int fd, const char *path, ManifestFile *f, char **ret, Err *err) {
-    uint8_t prefix[SAFETENSORS_PREFIX];
-    ssize_t n = io_pread_all(fd, prefix, sizeof(prefix), 0);
-    if (n < 0)
-        return err_set(err, (int)n, "cannot read '%s': %s", path, strerror((int)-n));
-    if (n < (ssize_t)sizeof(prefix))
-        return err_set(err, -EBADMSG, "'%s' has %zd bytes, too few for a header", path, n);
-    int r = safetensors_head_bytes(prefix, f->bytes, &f->head_bytes, err);
-    if (r < 0)
-        return err_prefix(err, r, "'%s'", path);
-
     _cleanup_free_ char *head = malloc(f->head_bytes);
     if (!head)
         return err_set(err, -ENOMEM, "no memory for the header of '%s'", path);
-    n = io_pread_all(fd, head, f->head_bytes, 0);
+    ssize_t n = io_pread_all(fd, head, f->head_bytes, 0);
     if (n < 0)
         return err_set(err, (int)n, "cannot read '%s': %s", path, strerror((int)-n));
     if ((uint64_t)n < f->head_bytes)
@@ -39,6 +32,18 @@ static int read_head(int fd, const char *path, ManifestFile *f, char **ret, Err 
     f->head_digest = digest_of(head, f->head_bytes);
     *ret = TAKE_PTR(head);
     return 0;
+}
+
+/* *ret is the whole head, length prefix included. */
+static int read_safetensors_head(int fd, const char *path, ManifestFile *f, char **ret, Err *err) {
+    uint8_t prefix[SAFETENSORS_PREFIX];
+    ssize_t n = io_pread_all(fd, prefix, sizeof(prefix), 0);
+    if (n < 0)
+        return err_set(err, (int)n, "cannot read '%s': %s", path, strerror((int)-n));
+    if (n < (ssize_t)sizeof(prefix))
+        return err_set(err, -EBADMSG, "'%s' has %zd bytes, too few for a header", path, n);
+    int r = safetensors_head_bytes(prefix, f->bytes, &f->head_bytes, err);
+    return r < 0 ? err_prefix(err, r, "'%s'", path) : read_head(fd, path, f, ret, err);
 }
 
 /* t's name is copied. */
@@ -81,7 +86,7 @@ static int read_safetensors(const DraftSource *s, const char *part, int fd, cons
         ManifestFile *f, Err *err) {
     _cleanup_free_ char *head = NULL;
     Safetensors st;
-    int r = read_head(fd, path, f, &head, err);
+    int r = read_safetensors_head(fd, path, f, &head, err);
     if (r < 0)
         return r;
     r = safetensors_parse(head, f->head_bytes, f->bytes, &st, err);
@@ -92,6 +97,36 @@ static int read_safetensors(const DraftSource *s, const char *part, int fd, cons
     return r;
 }
 
+static int read_pth(const DraftSource *s, const char *part, int fd, const char *path,
+        ManifestFile *f, Err *err) {
+    uint32_t file = (uint32_t)(s->draft->files.size / sizeof(ManifestFile));
+    _cleanup_free_ char *head = NULL;
+    Pth p;
+    int r = pth_read(fd, f->bytes, &p, err);
+    if (r < 0)
+        return err_prefix(err, r, "'%s'", path);
+    f->head_bytes = p.head_bytes;
+    r = read_head(fd, path, f, &head, err);
+    for (size_t i = 0; r == 0 && i < p.n_entries; i++) {
+        const PthEntry *e = &p.entry[i];
+        ManifestTensor t = {.part = part,
+                .name = e->name,
+                .file = file,
+                .dtype = e->dtype,
+                .rank = e->rank,
+                .offset = e->offset,
+                .bytes = e->bytes};
+        memcpy(t.dim, e->dim, sizeof(t.dim));
+        r = add_tensor(s, t, path, err);
+    }
+    pth_done(&p);
+    return r;
+}
+
+bool weight_file_is(const char *path) {
+    return str_ends(path, ".safetensors") || str_ends(path, pth_suffix);
+}
+
 int weight_file_read(const DraftSource *s, const char *part, const char *path, Err *err) {
     ManifestDraft *d = s->draft;
     ManifestFile f = {.path = arena_strndup(&d->arena, path, strlen(path))};
@@ -100,7 +135,8 @@ int weight_file_read(const DraftSource *s, const char *part, const char *path, E
     _cleanup_close_ int fd = open_weights(s, path, &f, err);
     if (fd < 0)
         return fd;
-    int r = read_safetensors(s, part, fd, path, &f, err);
+    int r = str_ends(path, pth_suffix) ? read_pth(s, part, fd, path, &f, err)
+                                       : read_safetensors(s, part, fd, path, &f, err);
     if (r < 0)
         return r;
     if (d->files.size / sizeof(f) >= FORMAT_MAX_FILES)

@@ -4,12 +4,15 @@
 
 #include "store/manifest-impl.h"
 
-/* weight_file_read - a .safetensors file below the model's directory; tensors get the part and the
- * names that they have in the file. Reads no weights.
+/* weight_file_read - a .safetensors or a .pth file below the model's directory; tensors get the
+ * part and the names that they have in the file. Reads no weights.
  *
  *   part  static text
  *
  * Returns 0; negative errno naming the file. */
 int weight_file_read(const DraftSource *s, const char *part, const char *path, Err *err);
+
+/* weight_file_is - whether a name is that of such a file. */
+bool weight_file_is(const char *path);
 
 #endif
