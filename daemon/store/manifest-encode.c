@@ -101,7 +101,7 @@ static int by_first_use(const void *a, const void *b) {
     return x->segment_offset < y->segment_offset ? -1 : 1;
 }
 
-static int by_name(const void *a, const void *b) {
+int manifest_draft_by_name(const void *a, const void *b) {
     const ManifestTensor *x = a, *y = b;
     int c = strcmp(x->part, y->part);
     return c ? c : strcmp(x->name, y->name);
@@ -160,7 +160,7 @@ int manifest_draft_cut(ManifestDraft *d, uint64_t chunk_size, Err *err) {
     }
     if (n_tensors) {
         qsort(place, n_tensors, sizeof(*place), by_segment);
-        qsort(t, n_tensors, sizeof(*t), by_name);
+        qsort(t, n_tensors, sizeof(*t), manifest_draft_by_name);
     }
     if (d->smalls.size)
         qsort(d->smalls.data, d->smalls.size / sizeof(ManifestSmall), sizeof(ManifestSmall),

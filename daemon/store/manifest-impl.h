@@ -43,6 +43,9 @@ typedef struct DraftSource {
 
 void manifest_draft_done(ManifestDraft *d);
 
+/* manifest_draft_by_name - compares two tensors by part, then name, for qsort() and bsearch(). */
+int manifest_draft_by_name(const void *a, const void *b);
+
 /* manifest_draft_cut - orders the tensors, gives the files their places, cuts the chunks. */
 int manifest_draft_cut(ManifestDraft *d, uint64_t chunk_size, Err *err);
 

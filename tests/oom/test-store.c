@@ -25,6 +25,12 @@ static int scan(void *context, Err *err) {
     return manifest_scan(model->dir, 0, &m, err);
 }
 
+/* Weights in .safetensors and .pth files, configurations made from shapes. */
+static int scan_official(void *context, Err *err) {
+    _cleanup_(manifest_freep) Manifest *m = NULL;
+    return manifest_scan(OFFICIAL_MODEL, 0, &m, err);
+}
+
 static int build(void *context, Err *err) {
     const Model *model = context;
     ManifestOptions o = {.n_threads = 2};
@@ -68,6 +74,7 @@ int main(void) {
     (void)snprintf(saved, sizeof(saved), "%s/x.manifest", model.dir);
     json_set_alloc_funcs(oom_malloc, free);
     oom_count_up("manifest_scan", scan, &model, 10);
+    oom_count_up("manifest_scan of official files", scan_official, NULL, 40);
     oom_count_up("manifest_build, manifest_save", build, &model, 20);
     oom_count_up("manifest_load, manifest_verify, checkpoint_open_files", load, NULL, 5);
     _cleanup_(manifest_freep) Manifest *m = NULL;
