@@ -48,9 +48,10 @@ static const Option verify_options[] = {
 const OptionTable model_add_table = {
         .command = "model add",
         .operands = "DIR",
-        .summary = "Adds a checkpoint directory. It must have the Diffusers layout, is checked\n"
-                   "against the architecture and read once; its files stay where they are, a\n"
-                   "manifest is written. An interrupted run goes on where it was.",
+        .summary = "Adds a checkpoint directory, of the Diffusers layout or of official files\n"
+                   "(.safetensors, .pth). It is checked against the architecture and read once;\n"
+                   "its files stay where they are, a manifest is written. An interrupted run goes\n"
+                   "on where it was.",
         .option = add_options,
         .n_options = ARRAY_LEN(add_options),
         .min_operands = 1,

@@ -25,8 +25,8 @@ static const Key keys[] = {
         "What clients call the model, and the name of its files below the state directory."},
     {"model", "path", KEY_PATH, AT(model.path), 0, 0, "no model: requests get 503", NULL,
         PREHEAT_DATA_DIR "/models/tiny-wan",
-        "A checkpoint directory in the Diffusers layout, or a manifest that `preheatctl model add` "
-        "wrote."},
+        "A checkpoint directory in one of the layouts that `preheatctl model add` takes, or a "
+        "manifest that it wrote."},
     {"model", "segment", KEY_PATH, AT(model.segment), 0, 0,
         "/run/preheat/weights/ and the model's name", NULL, "",
         "The file in huge pages that preheat-warmup fills and preheatd maps. Where pages are "

@@ -61,13 +61,13 @@ typedef struct FormatFile {
     uint64_t bytes;          /*  8  1 to FORMAT_MAX_FILE_BYTES */
     int64_t mtime_nsec;      /* 16  since 1970 */
     uint64_t segment_offset; /* 24  file 0 at 2 MiB, the next at the following multiple of 2 MiB */
-    uint64_t head_bytes;     /* 32  8 + header */
+    uint64_t head_bytes;     /* 32  8 + header; of a .pth file all up to the end of data.pkl */
     Digest head_digest;      /* 40 */
 } FormatFile;                /* 56 */
 
 typedef struct FormatTensor {
-    uint32_t part;              /*  0  text */
-    uint32_t name;              /*  4  text */
+    uint32_t part;              /*  0  text: "text_encoder", "transformer" or "vae" */
+    uint32_t name;              /*  4  text: its name in the Diffusers layout */
     uint32_t file;              /*  8  index */
     uint32_t dtype;             /* 12  0 F32, 1 F16, 2 BF16, 3 U8, 4 I32, 5 I64, 6 F64 */
     uint32_t rank;              /* 16  0 to 5 */

@@ -1,13 +1,19 @@
 /* manifest - what a model consists of: weight files, their tensors, the chunks in which they are
  * read and verified, and the small files whole.
  *
- * Made from a Diffusers directory by manifest_scan() or manifest_build(), kept as one binary file
- * (layout in manifest-format.h). Immutable once made; any thread may read it. Everything returned
- * belongs to the manifest and lives until manifest_free().
+ * Made from a directory, of the Diffusers layout or with official files (diffusers.h, official.h),
+ * by manifest_scan() or manifest_build(), kept as one binary file (layout in manifest-format.h).
+ * Immutable once made; any thread may read it. Everything returned belongs to the manifest and
+ * lives until manifest_free().
+ *
+ * Parts and names of tensors, and paths of small files, are those of the Diffusers layout whatever
+ * the directory has. Weight files are the directory's own, of either format: a tensor is a place in
+ * one.
  *
  * The small files are model_index.json, every part's config.json, scheduler/scheduler_config.json
  * and tokenizer/{spiece.model,tokenizer_config.json,special_tokens_map.json,added_tokens.json},
- * those that exist; not tokenizer.json, 17 MB that nobody here reads. */
+ * those that exist, or that were made from official files (official-config.h); not tokenizer.json,
+ * 17 MB that nobody here reads. */
 #ifndef PREHEAT_STORE_MANIFEST_H
 #define PREHEAT_STORE_MANIFEST_H
 
@@ -31,13 +37,13 @@ typedef struct ManifestFile {
     uint64_t bytes;
     int64_t mtime_nsec;      /* when the manifest was made */
     uint64_t segment_offset; /* multiple of SEGMENT_PAGE */
-    uint64_t head_bytes;     /* length prefix and header */
-    Digest head_digest;      /* of those; always there, unlike the chunks' */
+    uint64_t head_bytes; /* .safetensors: length prefix and header; .pth: up to its pickle's end */
+    Digest head_digest;  /* of those; always there, unlike the chunks' */
 } ManifestFile;
 
 typedef struct ManifestTensor {
-    const char *part, *name;
-    uint32_t file; /* index of its ManifestFile */
+    const char *part, *name; /* as in the Diffusers layout */
+    uint32_t file;           /* index of its ManifestFile */
     DType dtype;
     int rank;
     int64_t dim[VIEW_MAX_RANK];
