@@ -2,10 +2,9 @@
 
 #include "backend/interface.h" /* BACKEND_ABI */
 #include "base/cleanup.h"
-#include "base/clock.h"
 #include "base/log.h"
-#include "park/park.h"
-#include "service/fdstore.h"
+#include "park/depot.h"
+#include "park/note.h"
 #include "versions/build-id.h"
 
 #include <errno.h>
@@ -14,20 +13,17 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Piece i is parked under the number i + 1, after the head. */
-static_assert(LISTEN_MAX_PARKED == PARK_MAX_PIECES + 1, "a head and its pieces");
 static_assert((int)RESIDENCY_MAX_PARKABLE == (int)PARK_MAX_PIECES, "all can be parked");
-
-enum { SETTLE_USEC = 2 * 1000000 };
 
 struct Parking {
     const Config *config; /* borrowed */
-    Listen *listen;       /* borrowed */
-    ParkHead head;        /* of what was taken, then of what is to be kept */
+    Depot depot;
+    int fd[DEPOT_MAX]; /* of what was found, until it is taken; -1 where there is none */
+    ParkHead head;     /* of what was taken, then of what is to be kept */
     Memory *piece[PARK_MAX_PIECES];
     size_t n; /* taken; 0: none */
     bool adopted;
-    atomic_size_t n_stored; /* numbers below this may be in the store */
+    atomic_size_t n_stored; /* numbers below this may be in the depot */
 };
 
 int parking_new(const Config *config, Listen *listen, Parking **ret, Err *err) {
@@ -35,8 +31,9 @@ int parking_new(const Config *config, Listen *listen, Parking **ret, Err *err) {
     if (!p)
         return err_set(err, -ENOMEM, "no memory for parked weights");
     p->config = config;
-    p->listen = listen;
-    p->n_stored = listen->has_parked ? LISTEN_MAX_PARKED : 0;
+    depot_choose(&p->depot, listen, getenv("PREHEAT_KEEPER"));
+    for (size_t i = 0; i < DEPOT_MAX; i++)
+        p->fd[i] = -1;
     *ret = p;
     return 0;
 }
@@ -47,30 +44,32 @@ void parking_drop(Parking *p) {
     p->n = 0;
 }
 
+static void close_found(Parking *p) {
+    for (size_t i = 0; i < DEPOT_MAX; i++)
+        fd_closep(&p->fd[i]);
+}
+
 Parking *parking_free(Parking *p) {
     if (!p)
         return NULL;
     parking_drop(p);
+    close_found(p);
     free(p);
     return NULL;
 }
 
 void parking_forget(Parking *p) {
-    size_t n = atomic_exchange(&p->n_stored, 0);
-    char name[LISTEN_PARKED_NAME_SIZE];
-    for (size_t i = 0; i < n; i++)
-        fdstore_remove(listen_parked_name(i, name));
+    Err err = {0};
+    if (depot_forget(&p->depot, atomic_exchange(&p->n_stored, 0), &err) < 0)
+        log_warning("Parked weights may still be there: %s, going on", err_text(&err));
 }
 
 /* All copies are closed on return, so that the device has the memory back. */
 static void give_back(Parking *p, const Err *why) {
     log_notice("Parked weights cannot be used: %s, loading them anew", err_text(why));
     parking_drop(p);
-    listen_close_parked(p->listen);
+    close_found(p);
     parking_forget(p);
-    Err err = {0};
-    if (fdstore_settle(SETTLE_USEC, &err) < 0)
-        log_warning("Parked weights may still be there: %s, going on", err_text(&err));
 }
 
 /* The program lays the groups out, the engine packs the weights. */
@@ -104,7 +103,7 @@ static void describe_pieces(const Pipeline *pipeline, ParkHead *head) {
 static int take(Parking *p, Backend *b, const ParkHead *found, Err *err) {
     int r = park_head_compare(found, &p->head, err);
     for (size_t i = 0; i < found->n_pieces && r == 0; i++) {
-        int fd = p->listen->parked[i + 1];
+        int fd = p->fd[i + 1];
         r = fd < 0 ? err_set(err, -EBADMSG, "piece %zu of %" PRIu32 " is missing", i,
                              found->n_pieces)
                    : memory_import(b, fd, found->bytes[i], &p->piece[i], err);
@@ -117,20 +116,26 @@ static int take(Parking *p, Backend *b, const ParkHead *found, Err *err) {
 void parking_take(Parking *p, Backend *b, const Manifest *m) {
     Err err = {0};
     ParkHead found;
-    int r = describe(p, b, m, &p->head, &err);
-    if (!p->listen->has_parked)
+    bool any;
+    int r = depot_fetch(&p->depot, p->fd, &any, &err);
+    if (r < 0)
+        log_warning("What is parked is not known: %s, loading the weights", err_text(&err));
+    p->n_stored = any || r < 0 ? DEPOT_MAX : 0;
+    err_clear(&err);
+    r = describe(p, b, m, &p->head, &err);
+    if (!any)
         return;
-    if (r == 0 && p->listen->parked[0] < 0)
+    if (r == 0 && p->fd[0] < 0)
         r = err_set(&err, -EBADMSG, "they have no head");
     if (r == 0)
-        r = park_head_read(p->listen->parked[0], &found, &err);
+        r = park_head_read(p->fd[0], &found, &err);
     if (r == 0)
         r = take(p, b, &found, &err);
     if (r < 0) {
         give_back(p, &err);
         return;
     }
-    listen_close_parked(p->listen);
+    close_found(p);
     p->head = found;
 }
 
@@ -156,24 +161,22 @@ Memory **parking_fit(Parking *p, const Pipeline *pipeline) {
 }
 
 static int put_piece(Parking *p, const Pipeline *pipeline, size_t i, Err *err) {
-    char name[LISTEN_PARKED_NAME_SIZE];
     _cleanup_close_ int fd = -1;
     int r = pipeline_export(pipeline, i, &fd, err);
-    return r == 0 ? fdstore_put(listen_parked_name(i + 1, name), fd, err) : r;
+    return r == 0 ? depot_put(&p->depot, i + 1, fd, err) : r;
 }
 
 /* The head goes last: a set without one was never complete. */
 static int put_all(Parking *p, const Pipeline *pipeline, Err *err) {
-    char name[LISTEN_PARKED_NAME_SIZE];
     _cleanup_close_ int head = -1;
-    int r = 0;
+    int r = note_write(p->config->jobs.state_dir, p->head.device, err);
     p->n_stored = p->head.n_pieces + 1;
     for (size_t i = 0; i < p->head.n_pieces && r == 0; i++)
         r = put_piece(p, pipeline, i, err);
     if (r == 0)
         r = park_head_write(&p->head, &head, err);
     if (r == 0)
-        r = fdstore_put(listen_parked_name(0, name), head, err);
+        r = depot_put(&p->depot, 0, head, err);
     if (r < 0)
         parking_forget(p);
     return r;
@@ -183,8 +186,8 @@ static int put_all(Parking *p, const Pipeline *pipeline, Err *err) {
 static const char *objection(const Parking *p, Backend *b) {
     if (p->head.n_pieces == 0)
         return "they do not all stay on the device";
-    if (fdstore_room() < p->head.n_pieces + 1)
-        return "the service manager keeps no descriptors, or too few";
+    if (p->depot.room < p->head.n_pieces + 1)
+        return "neither systemd nor preheat-keeper keeps descriptors, or too few";
     if (p->config->backend.vram_floor > 0 && backend_memory_free(b) < p->config->backend.vram_floor)
         return "less than vram_floor is free";
     return NULL;
@@ -203,6 +206,6 @@ int parking_keep(Parking *p, Backend *b, const Pipeline *pipeline, Err *err) {
         return 0;
     }
     if (p->adopted)
-        return 0; /* the store has them still */
+        return 0; /* the depot has them still */
     return put_all(p, pipeline, err);
 }

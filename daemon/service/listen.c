@@ -12,6 +12,8 @@
 #include <sys/un.h>
 #include <systemd/sd-daemon.h>
 
+#define PARKED_PREFIX "parked-"
+
 enum { BACKLOG = 128 };
 
 void listen_init(Listen *l) {
@@ -22,8 +24,16 @@ void listen_init(Listen *l) {
 
 const char *listen_parked_name(size_t i, char text[static LISTEN_PARKED_NAME_SIZE]) {
     assert(i < LISTEN_MAX_PARKED);
-    (void)snprintf(text, LISTEN_PARKED_NAME_SIZE, "parked-%u", (unsigned)i);
+    (void)snprintf(text, LISTEN_PARKED_NAME_SIZE, PARKED_PREFIX "%u", (unsigned)i);
     return text;
+}
+
+int listen_parked_number(const char *name) {
+    uint64_t i;
+    return str_starts(name, PARKED_PREFIX) && str_to_u64(name + strlen(PARKED_PREFIX), &i) == 0 &&
+                           i < LISTEN_MAX_PARKED
+                   ? (int)i
+                   : -1;
 }
 
 void listen_close_parked(Listen *l) {
@@ -81,12 +91,11 @@ static bool is_readable_file(int fd) {
 /* True for any name that begins as theirs do. What an earlier version left there must not keep this
  * one from serving. */
 static bool take_parked(Listen *l, int fd, const char *name) {
-    static const char prefix[] = "parked-";
-    uint64_t i;
-    if (strncmp(name, prefix, sizeof(prefix) - 1) != 0)
+    if (!str_starts(name, PARKED_PREFIX))
         return false;
     l->has_parked = true;
-    if (str_to_u64(name + sizeof(prefix) - 1, &i) == 0 && i < LISTEN_MAX_PARKED && l->parked[i] < 0)
+    int i = listen_parked_number(name);
+    if (i >= 0 && l->parked[i] < 0)
         l->parked[i] = fd;
     return true;
 }

@@ -19,6 +19,9 @@ enum { LISTEN_MAX = 8, LISTEN_MAX_PARKED = 251 };
 enum { LISTEN_PARKED_NAME_SIZE = 16 };
 const char *listen_parked_name(size_t i, char text[static LISTEN_PARKED_NAME_SIZE]);
 
+/* listen_parked_number - of such a name; -1 for any other one. */
+int listen_parked_number(const char *name);
+
 typedef struct Listen {
     int http[LISTEN_MAX], n_http; /* bound, listening, non-blocking, close-on-exec */
     int api[LISTEN_MAX], n_api;
