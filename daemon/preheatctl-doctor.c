@@ -6,6 +6,7 @@
 #include "base/io.h"
 #include "base/json.h"
 #include "base/str.h"
+#include "ctl/card.h"
 #include "ctl/probe.h"
 #include "ctl/units.h"
 #include "ctl/video-json.h"
@@ -153,6 +154,26 @@ static void check_state(const Config *config, Findings *f) {
                 f, "state", FINDING_OK, NULL, "'%s' has %.1f GB free", dir, (double)n_free / 1e9);
 }
 
+static void check_parking(const Config *config, Findings *f) {
+    uint64_t floor_bytes = config->backend.vram_floor, n_free;
+    if (config->backend.park_vram != CONFIG_YES)
+        return;
+    const char *depot = units_depot();
+    if (depot)
+        findings_add(f, "parking", FINDING_OK, NULL, "%s holds parked weights", depot);
+    else
+        findings_add(f, "parking", FINDING_NOTE, "install the package, systemctl daemon-reload",
+                "park_vram = yes, but nobody is there to hold parked weights");
+    if (floor_bytes == 0 || config->backend.kind == CONFIG_BACKEND_CPU)
+        return;
+    Err err = {0};
+    if (card_free(CARD_LIBRARY, "", (unsigned)config->backend.device, &n_free, &err) < 0)
+        findings_add(f, "vram_floor", FINDING_NOTE, "install the driver's libnvidia-ml.so.1",
+                "not watched while preheatd is away: %s", err_text(&err));
+    else
+        findings_add(f, "vram_floor", FINDING_OK, NULL, "the driver can be asked for free memory");
+}
+
 /* Asked only where that wakes nobody. */
 static bool is_listening(const json_t *units, Client *c) {
     if (str_eq(text_at(units, "preheatd.socket"), "active"))
@@ -189,6 +210,7 @@ int doctor_run(const Config *config, const char *config_path, Client *c, const D
     check_model(status, f);
     check_machine(config, status, f);
     check_state(config, f);
+    check_parking(config, f);
     probe_groups(f, "preheat");
     probe_units(f, units);
     probe_ports(f, config->daemon.listen_http, is_listening(units, c));

@@ -5,8 +5,10 @@
 #include "base/cleanup.h"
 #include "base/io.h"
 #include "base/json.h"
+#include "base/log.h"
 #include "base/str.h"
 #include "config/config.h"
+#include "ctl/card.h"
 #include "ctl/client.h"
 #include "ctl/exit.h"
 #include "ctl/generate.h"
@@ -129,7 +131,15 @@ static int run_hugepages(Context *x, const void *options, Err *err) {
 }
 
 static int run_release(Context *x, const void *options, Err *err) {
-    return release_run(options, x->config->backend.park_release_usec, stdout, err);
+    const Config *c = x->config;
+    const ReleaseRules rules = {
+            .after_usec = c->backend.park_release_usec,
+            .floor_bytes = c->backend.kind == CONFIG_BACKEND_CPU ? 0 : c->backend.vram_floor,
+            .library = CARD_LIBRARY,
+            .device = (unsigned)c->backend.device,
+            .state_dir = c->jobs.state_dir,
+    };
+    return release_run(options, &rules, stdout, err);
 }
 
 static const Command commands[] = {
@@ -291,6 +301,7 @@ int main(int argc, char **argv) {
     Context x = {.global = &global};
     memset(&options, 0, sizeof(options));
     (void)setlocale(LC_CTYPE, "");
+    log_open("preheatctl");
     int n_global = count_global(argc - 1, argv + 1), n_words;
     int r = options_parse(&global_table, n_global, argv + 1, &global, NULL, &help, &err);
     if (r < 0)

@@ -47,15 +47,17 @@ static const Key keys[] = {
         "request that does not fit even so is refused with the numbers."},
     {"backend", "park_vram", KEY_CHOICE, AT(backend.park_vram), 0, 0, NULL, "no yes", "no",
         "Whether the weights stay on the GPU, without a process, when preheatd leaves: the next one "
-        "computes with them at once. Needs systemd 254 or later. `preheatctl release` gives the "
-        "memory back."},
+        "computes with them at once. systemd (254 or later) or preheat-keeper holds them meanwhile. "
+        "`preheatctl release` gives the memory back."},
     {"backend", "park_release", KEY_SPAN, AT(backend.park_release_usec), 1, 30 * ONE_DAY, "never",
         NULL, "30min",
-        "Parked weights are given back when preheatd has been gone for this long, within a minute."},
+        "Parked weights are given back when preheatd has been gone for this long, within ten "
+        "seconds."},
     {"backend", "vram_floor", KEY_SIZE, AT(backend.vram_floor), K_MIB, 1024 * K_GIB, "none", NULL,
         "0",
-        "Device memory that must be free beside the weights of a running preheatd for them to be "
-        "parked; looked at when it starts."},
+        "Device memory that must be free beside parked weights. With less they are not parked when "
+        "preheatd starts, and given back within ten seconds while it is away: another program wants "
+        "the card. The driver is asked through its libnvidia-ml.so.1."},
 
     {"daemon", "idle_exit", KEY_SPAN, AT(daemon.idle_exit_usec), 10, 30 * ONE_DAY, "never", NULL,
         "300s",

@@ -2,8 +2,13 @@
 
 #include "base/cleanup.h"
 #include "base/clock.h"
+#include "base/log.h"
+#include "base/size.h"
 #include "base/str.h"
+#include "ctl/card.h"
 #include "ctl/exit.h"
+#include "keeper/keeper.h"
+#include "park/note.h"
 
 #include <inttypes.h>
 #include <string.h>
@@ -12,10 +17,12 @@
 #define SYSTEMD "org.freedesktop.systemd1"
 #define UNIT "preheatd.service"
 #define TIMER "preheat-release.timer"
+#define KEEPER "preheat-keeper.service"
 
 static const Option options[] = {
         {"idle", 0, OPTION_FLAG, offsetof(ReleaseOptions, idle), NULL,
-                "only if preheatd has been gone for [backend] park_release"},
+                "only if preheatd has been gone for [backend] park_release, or vram_floor is not "
+                "free"},
 };
 
 const OptionTable release_table = {
@@ -26,13 +33,14 @@ const OptionTable release_table = {
         .n_options = ARRAY_LEN(options),
 };
 
-ReleaseStep release_decide(
-        const ReleaseState *s, const ReleaseOptions *o, uint64_t after_usec, uint64_t now_usec) {
+ReleaseStep release_decide(const ReleaseState *s, const ReleaseOptions *o,
+        const ReleaseRules *rules, uint64_t now_usec) {
+    uint64_t after_usec = rules->after_usec;
     if (s->runs)
         return RELEASE_IN_USE;
     if (s->n_kept == 0)
         return RELEASE_NOTHING;
-    if (!o->idle)
+    if (!o->idle || s->free_bytes < rules->floor_bytes)
         return RELEASE_NOW;
     if (after_usec == 0 || now_usec < s->since_usec || now_usec - s->since_usec < after_usec)
         return RELEASE_LATER;
@@ -64,8 +72,43 @@ static int look(sd_bus *bus, ReleaseState *ret, Err *err) {
             .runs = !str_eq(active, "inactive") && !str_eq(active, "failed"),
             .n_kept = n_kept,
             .since_usec = since,
+            .free_bytes = UINT64_MAX,
     };
     return 0;
+}
+
+/* A keeper that does not run holds nothing, and is not started to be asked. */
+static int look_at_keeper(sd_bus *bus, ReleaseState *s, Err *err) {
+    _cleanup_free_ char *path = NULL, *active = NULL;
+    _cleanup_(sd_bus_error_free) sd_bus_error e = SD_BUS_ERROR_NULL;
+    size_t n = 0;
+    int r = sd_bus_path_encode("/org/freedesktop/systemd1/unit", KEEPER, &path);
+    if (r >= 0)
+        r = sd_bus_get_property_string(
+                bus, SYSTEMD, path, SYSTEMD ".Unit", "ActiveState", &e, &active);
+    if (r < 0)
+        return bus_error(r, &e, "cannot ask systemd about " KEEPER, err);
+    if (!str_eq(active, "active"))
+        return 0;
+    r = keeper_count(KEEPER_SOCKET, &n, err);
+    s->keeper = r == 0 && n > 0;
+    s->n_kept += n;
+    return r;
+}
+
+/* What cannot be learnt is no reason to give anything back. */
+static void look_at_card(const ReleaseRules *rules, ReleaseState *s) {
+    char card[NOTE_CARD_SIZE] = "";
+    Err err = {0};
+    int r = note_read(rules->state_dir, card, &err);
+    if (r == 0 && !card[0])
+        return; /* on the CPU */
+    if (r == 0 || r == -ENOENT) {
+        err_clear(&err);
+        r = card_free(rules->library, card, rules->device, &s->free_bytes, &err);
+    }
+    if (r < 0)
+        log_info("vram_floor is not watched: %s", err_text(&err));
 }
 
 static int clean(sd_bus *bus, Err *err) {
@@ -81,18 +124,35 @@ static void stop_timer(sd_bus *bus) {
             "StopUnit", NULL, NULL, "ss", TIMER, "replace"); /* it would only tick on */
 }
 
-int release_run(const ReleaseOptions *o, uint64_t after_usec, FILE *out, Err *err) {
+static void report(const ReleaseState *s, const ReleaseOptions *o, const ReleaseRules *rules,
+        ReleaseStep step, FILE *out) {
+    if (step == RELEASE_NOW && o->idle && s->free_bytes < rules->floor_bytes)
+        (void)fprintf(out,
+                "Released %" PRIu64 " parked pieces: %" PRIu64 " MiB of the card are free, "
+                "vram_floor is %" PRIu64 " MiB\n",
+                s->n_kept - 1, s->free_bytes / MIB, rules->floor_bytes / MIB);
+    else if (step == RELEASE_NOW)
+        (void)fprintf(out, "Released %" PRIu64 " parked pieces\n", s->n_kept - 1);
+    else if (!o->idle)
+        (void)fprintf(out, "Nothing is parked\n");
+}
+
+int release_run(const ReleaseOptions *o, const ReleaseRules *rules, FILE *out, Err *err) {
     _cleanup_(sd_bus_flush_close_unrefp) sd_bus *bus = NULL;
     ReleaseState state = {0};
     int r = sd_bus_open_system(&bus);
     if (r < 0)
         return err_set(err, CTL_UNREACHABLE, "cannot reach systemd: %s", strerror(-r));
     r = look(bus, &state, err);
+    if (r == 0 && !state.runs)
+        r = look_at_keeper(bus, &state, err);
     if (r < 0)
         return r;
-    ReleaseStep step = release_decide(&state, o, after_usec, clock_usec());
+    if (o->idle && !state.runs && state.n_kept > 0 && rules->floor_bytes > 0)
+        look_at_card(rules, &state);
+    ReleaseStep step = release_decide(&state, o, rules, clock_usec());
     if (step == RELEASE_NOW)
-        r = clean(bus, err);
+        r = state.keeper ? keeper_remove(KEEPER_SOCKET, NULL, NULL, err) : clean(bus, err);
     if (r < 0)
         return r;
     if (o->idle && step != RELEASE_LATER)
@@ -100,9 +160,6 @@ int release_run(const ReleaseOptions *o, uint64_t after_usec, FILE *out, Err *er
     if (step == RELEASE_IN_USE && !o->idle)
         return err_set(err, CTL_REFUSED,
                 "preheatd runs and uses the weights; stop it first: systemctl stop preheatd");
-    if (step == RELEASE_NOW)
-        (void)fprintf(out, "Released %" PRIu64 " parked pieces\n", state.n_kept - 1);
-    else if (!o->idle)
-        (void)fprintf(out, "Nothing is parked\n");
+    report(&state, o, rules, step, out);
     return 0;
 }

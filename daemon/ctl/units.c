@@ -7,19 +7,25 @@
 #include <systemd/sd-bus.h>
 
 /* A property of a unit, which systemd loads for that if it has to; NULL: not to be had. */
-static char *unit_property(sd_bus *bus, const char *unit, const char *property) {
+static char *property_of(
+        sd_bus *bus, const char *unit, const char *interface, const char *property) {
     _cleanup_free_ char *path = NULL;
     char *value = NULL;
     if (sd_bus_path_encode("/org/freedesktop/systemd1/unit", unit, &path) < 0 ||
-            sd_bus_get_property_string(bus, "org.freedesktop.systemd1", path,
-                    "org.freedesktop.systemd1.Unit", property, NULL, &value) < 0)
+            sd_bus_get_property_string(
+                    bus, "org.freedesktop.systemd1", path, interface, property, NULL, &value) < 0)
         return NULL;
     return value;
 }
 
+static char *unit_property(sd_bus *bus, const char *unit, const char *property) {
+    return property_of(bus, unit, "org.freedesktop.systemd1.Unit", property);
+}
+
 json_t *units_states(void) {
     static const char *const names[] = {"preheat-reserve.service", "run-preheat-weights.mount",
-            "preheat-warmup.service", "preheatd.socket", "preheatd-api.socket", "preheatd.service"};
+            "preheat-warmup.service", "preheatd.socket", "preheatd-api.socket", "preheatd.service",
+            "preheat-keeper.service"};
     json_t *states = json_object();
     _cleanup_(sd_bus_flush_close_unrefp) sd_bus *bus = NULL;
     if (!states || sd_bus_open_system(&bus) < 0)
@@ -31,6 +37,18 @@ json_t *units_states(void) {
             (void)json_object_set_new(states, names[i], json_string(active));
     }
     return states;
+}
+
+const char *units_depot(void) {
+    _cleanup_(sd_bus_flush_close_unrefp) sd_bus *bus = NULL;
+    if (sd_bus_open_system(&bus) < 0)
+        return NULL;
+    _cleanup_free_ char *preserve = property_of(bus, "preheatd.service",
+            "org.freedesktop.systemd1.Service", "FileDescriptorStorePreserve");
+    _cleanup_free_ char *keeper = unit_property(bus, "preheat-keeper.service", "LoadState");
+    if (preserve && str_eq(preserve, "yes"))
+        return "systemd";
+    return keeper && str_eq(keeper, "loaded") ? "preheat-keeper" : NULL;
 }
 
 static const char *state_of(const json_t *states, const char *unit) {

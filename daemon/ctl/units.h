@@ -9,6 +9,10 @@
  * object where there is no systemd to ask; NULL when out of memory. */
 json_t *units_states(void);
 
+/* units_depot - who holds parked weights while preheatd is away: "systemd" or "preheat-keeper";
+ * NULL where nobody does, or systemd is not there to ask. */
+const char *units_depot(void);
+
 /* units_sleep - systemd listens and the daemon is not there: the next connection starts it. */
 bool units_sleep(const json_t *states);
 
