@@ -18,7 +18,7 @@ def main():
         for path in sorted(build.iterdir()):
             if path.suffix in (".service", ".socket", ".mount", ".slice"):
                 text = path.read_text().replace(f"{sbin}/preheat-warmup", "/bin/true")
-                text = re.sub(r"=/\S*/preheatctl\b", "=/bin/true", text.replace(f"{sbin}/preheatd", "/bin/true"))
+                text = re.sub(r"=/\S*/preheat(ctl|-keeper)\b", "=/bin/true", text.replace(f"{sbin}/preheatd", "/bin/true"))
                 (pathlib.Path(tmp) / path.name).write_text(text)
                 units.append(path.name)
         env = dict(os.environ, SYSTEMD_UNIT_PATH=f"{tmp}:", SYSTEMD_LOG_LEVEL="warning")
