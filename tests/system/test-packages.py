@@ -18,6 +18,8 @@ from machine import Machine, host_pages, huge_pages, wait_for
 
 UNITS = ("preheatd.socket", "preheatd-api.socket", "preheatd.service", "preheat-warmup.service",
          "preheat-reserve.service", "run-preheat-weights.mount", "run-preheat-shared.mount", "preheat.slice")
+PARKING = ("preheat-release.timer", "preheat-keeper.socket", "preheat-keeper.service")
+PARK_CONF = "/etc/preheat/preheat.conf.d/50-park.conf"
 SOCKETS = UNITS[:2]
 CONFFILE = "/etc/preheat/preheat.conf"
 SEGMENTS = ("/run/preheat/weights/tiny-wan", "/run/preheat/shared/tiny-wan")
@@ -318,12 +320,59 @@ def case_reinstall_under_load(m):
     replace(m, lambda: apt(m, "install", "--reinstall", "/root/preheat.deb"))
 
 
+def has_keeper(m):
+    return m.run("test", "-e", "/usr/libexec/preheat/preheat-keeper", check=False).returncode == 0
+
+
+def parked(m):
+    """Descriptors that are held while preheatd is away."""
+    return int(m.show("preheat-keeper.service" if has_keeper(m) else "preheatd.service", "NFileDescriptorStore"))
+
+
+def case_parked_weights_need_no_process_or_a_small_one(m):
+    systemd = int(m.run("systemctl", "--version").stdout.split()[1])
+    assert has_keeper(m) == (systemd < 254), f"systemd {systemd}, keeper: {has_keeper(m)}"
+    stop(m)
+    assert not processes(m), processes(m)
+    m.write(PARK_CONF, "[backend]\npark_vram = yes\npark_release = 0\n")
+    video(m)
+    n = wait_for("parking", 20, lambda: parked(m))
+    stop(m)
+    assert parked(m) == n
+    if has_keeper(m):
+        pid = m.show("preheat-keeper.service", "MainPID")
+        assert m.run("pgrep", "-u", "preheat").stdout.split() == [pid], processes(m)
+        rss = int(re.search(r"VmRSS:\s+(\d+) kB", m.run("cat", f"/proc/{pid}/status").stdout)[1])
+        assert rss <= 2048, f"{rss} KiB"
+    else:
+        assert not processes(m), processes(m)
+
+
+def case_parked_weights_outlive_an_upgrade(m):
+    n, pid = parked(m), m.show("preheat-keeper.service", "MainPID")
+    apt(m, "install", "/root/newer.deb")
+    assert parked(m) == n and m.show("preheat-keeper.service", "MainPID") == pid
+    assert finished(m, create(m))["start"] == "parked"
+    apt(m, "install", "--allow-downgrades", "/root/preheat.deb")  # with the daemon running
+    assert finished(m, create(m))["start"] == "parked"
+    assert parked(m) == n and m.show("preheat-keeper.service", "MainPID") == pid
+
+
+def case_released_weights_leave_nothing(m):
+    stop(m)
+    m.run("preheatctl", "release")
+    assert parked(m) == 0
+    wait_for("an idle machine", 20, lambda: not processes(m))
+    video(m)
+    wait_for("parking", 20, lambda: parked(m))  # removing the package finds them
+
+
 def nothing_runs(m):
     mounts = m.run("cat", "/proc/mounts").stdout
     assert "/run/preheat" not in mounts, mounts
     assert not processes(m), processes(m)
     assert m.run("test", "-e", "/run/preheat", check=False).returncode, m.run("ls", "-lR", "/run/preheat").stdout
-    for unit in UNITS:
+    for unit in (*UNITS, *PARKING):
         state = m.show(unit, "ActiveState")
         assert state == "inactive", f"{unit} is {state}"
 
@@ -338,6 +387,7 @@ def case_remove_gives_all_memory_back(m):
     assert host_pages("Surp") == 0 or host_pages("Surp") < pages[1], "surplus pages stay"
     assert m.run("test", "-s", "/var/lib/preheat/jobs.db", check=False).returncode == 0, "removal took the data"
     assert "idle_exit = 2min" in m.run("cat", CONFFILE).stdout, "removal took the conffile"
+    m.run("rm", "-f", PARK_CONF)
 
 
 def case_install_again_knows_its_jobs(m):
