@@ -1,9 +1,11 @@
 #!/usr/bin/env python3
 """Weights that stay on the device without a process: whether they come back, and what they save.
 
-  check-parked.py --build DIR --model DIR [--module SO] [--segment FILE] [--size WxH] [--frames N] [--steps N] [--rounds N]
+  check-parked.py --build DIR --model DIR [--keeper] [--module SO] [--segment FILE] [--size WxH] [--frames N] [--steps N]
+                  [--rounds N]
 
-Stands in for systemd: holds the listening socket and a descriptor store, starts preheatd with both. Without --module the CPU
+Stands in for systemd: holds the listening socket and a descriptor store, starts preheatd with both. With --keeper it has no
+store for preheatd but for preheat-keeper, which it starts and starts again as that one's units do. Without --module the CPU
 backend parks memory files in the same way, so that everything but the device's own figures is checked anywhere. With it,
 nvidia-smi must show the memory and no process while nobody runs, and what it showed before once the store is emptied (nothing
 else may use the GPU meanwhile). Exits 1 at the first check that fails.
@@ -13,9 +15,12 @@ import hashlib
 import http.client
 import json
 import os
+import re
+import select
 import shutil
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import tempfile
@@ -23,18 +28,17 @@ import threading
 import time
 
 ROOM = 251
+KEEPER_KIB = 2048
 
 
-class Manager:
-    """The two things that systemd does for the service: $NOTIFY_SOCKET with a descriptor store, and socket activation."""
+class Store:
+    """A descriptor store behind a $NOTIFY_SOCKET."""
 
-    def __init__(self, program, config, log):
-        self.program, self.config, self.log = program, config, log
-        self.listener = socket.create_server(("127.0.0.1", 0), backlog=128)
-        self.port = self.listener.getsockname()[1]
+    def __init__(self, name):
+        self.address = "preheat-check-%s-%d" % (name, os.getpid())
         self.notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self.notify.bind("\0preheat-check-parked-%d" % os.getpid())
-        self.store, self.lock, self.pid = [], threading.Lock(), None
+        self.notify.bind("\0" + self.address)
+        self.kept, self.lock = [], threading.Lock()
         threading.Thread(target=self.listen, daemon=True).start()
 
     def listen(self):
@@ -44,32 +48,149 @@ class Manager:
             name = words.get("FDNAME", "stored")
             with self.lock:
                 if words.get("FDSTOREREMOVE") == "1":
-                    for kept in [k for k in self.store if k[0] == name]:
+                    for kept in [k for k in self.kept if k[0] == name]:
                         os.close(kept[1])
-                        self.store.remove(kept)
+                        self.kept.remove(kept)
                 if words.get("FDSTORE") == "1":
-                    self.store += [(name, fd) for fd in fds]
+                    self.kept += [(name, fd) for fd in fds]
                     fds = []
             for fd in fds:  # a barrier's, too: closing it is the answer
                 os.close(fd)
 
-    def start(self):
+    def spawn(self, command, sockets, log, **env):
+        """A service with its sockets and what it stored; the process's number."""
         with self.lock:
-            passed = [("http", self.listener.fileno()), *self.store]
-        self.pid = os.fork()
-        if self.pid == 0:
-            try:
-                high = [os.dup2(fd, 300 + i) for i, (_, fd) in enumerate(passed)]
-                for i, fd in enumerate(high):
-                    os.dup2(fd, 3 + i, inheritable=True)
-                os.dup2(self.log.fileno(), 2)
-                os.closerange(3 + len(high), 4096)
-                os.environ.update(LISTEN_FDS=str(len(high)), LISTEN_PID=str(os.getpid()), FDSTORE=str(ROOM),
-                                  LISTEN_FDNAMES=":".join(n for n, _ in passed),
-                                  NOTIFY_SOCKET="@preheat-check-parked-%d" % os.getppid())
-                os.execv(self.program, [self.program, "--config", self.config])
-            finally:
-                os._exit(127)
+            passed = [*sockets, *self.kept]
+        pid = os.fork()
+        if pid:
+            return pid
+        try:
+            high = [os.dup2(fd, 300 + i) for i, (_, fd) in enumerate(passed)]
+            for i, fd in enumerate(high):
+                os.dup2(fd, 3 + i, inheritable=True)
+            os.dup2(log.fileno(), 2)
+            os.closerange(3 + len(high), 4096)
+            os.environ.update(LISTEN_FDS=str(len(high)), LISTEN_PID=str(os.getpid()),
+                              LISTEN_FDNAMES=":".join(n for n, _ in passed), NOTIFY_SOCKET="@" + self.address, **env)
+            os.execv(command[0], command)
+        finally:
+            os._exit(127)
+
+
+class Systemd(Store):
+    """254 or later: what preheatd stored is there for the next one."""
+
+    def __init__(self, a, directory, log):
+        super().__init__("systemd")
+        self.env = dict(FDSTORE=str(ROOM))
+
+    def names(self):
+        with self.lock:
+            return by_number(n for n, _ in self.kept)
+
+    def copy(self, name):
+        with self.lock:
+            return os.dup(dict(self.kept)[name])
+
+    def drop(self, keep=lambda name: False):
+        with self.lock:
+            for kept in [k for k in self.kept if not keep(k[0])]:
+                os.close(kept[1])
+                self.kept.remove(kept)
+
+    def replace(self, name, fd):
+        self.drop(lambda n: n != name)
+        with self.lock:
+            self.kept.append((name, fd))
+
+
+class Keeper(Store):
+    """Before 254: preheatd's store is emptied when it ends, hence preheat-keeper, whose own is kept over a crash. Started by
+    a connection to its socket; the directory beside that is there for as long as it runs."""
+    STORE, REMOVE, LIST, FETCH = range(1, 5)
+
+    def __init__(self, a, directory, log):
+        super().__init__("keeper")
+        self.program, self.log, self.pid = a.build + "/daemon/preheat-keeper", log, None
+        self.path, self.marker = directory + "/keeper.sock", directory + "/keeper"
+        self.env = dict(PREHEAT_KEEPER=self.path)
+        self.listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.listener.bind(self.path)
+        self.listener.listen(16)
+        threading.Thread(target=self.activate, daemon=True).start()
+
+    def activate(self):
+        status = 0
+        while True:
+            if status == 0:  # ended well, or not begun: the next connection starts it
+                for kept in self.kept:
+                    os.close(kept[1])
+                self.kept = []
+                select.select([self.listener], [], [])
+            os.makedirs(self.marker, exist_ok=True)
+            self.pid = self.spawn([self.program], [("keeper", self.listener.fileno())], self.log)
+            _, status = os.waitpid(self.pid, 0)
+            self.pid = None
+            if status == 0:
+                os.rmdir(self.marker)
+
+    def ask(self, op, name="", fds=()):
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as s:
+            s.connect(self.path)
+            socket.send_fds(s, [struct.pack("4sB3x24s", b"PHK1", op, name.encode())], fds)
+            data, got, _, _ = socket.recv_fds(s, 8192, 253)
+        magic, code, count, n = struct.unpack_from("4siII", data)
+        if magic != b"PHK1" or code:
+            raise SystemExit(f"preheat-keeper: operation {op}: {code}")
+        return [data[16 + 24 * i:40 + 24 * i].rstrip(b"\0").decode() for i in range(n)], got
+
+    def names(self):
+        return by_number(self.ask(self.LIST)[0]) if os.path.isdir(self.marker) else []
+
+    def copy(self, name):
+        names, fds = self.ask(self.FETCH)
+        for i, fd in enumerate(fds):
+            if names[i] != name:
+                os.close(fd)
+        return fds[names.index(name)]
+
+    def drop(self, keep=lambda name: False):
+        for name in self.names():
+            if not keep(name):
+                self.ask(self.REMOVE, name)
+
+    def replace(self, name, fd):
+        self.ask(self.STORE, name, [fd])
+        os.close(fd)
+
+    def kib(self):
+        text = open(f"/proc/{self.pid}/smaps_rollup").read()
+        return [int(re.search(rf"^{field}: +(\d+) kB", text, re.M)[1]) for field in ("Rss", "Pss")]
+
+    def check(self, manager, names):
+        """What is the keeper's alone; weights are parked and nobody runs."""
+        rss, pss = self.kib()
+        check(rss <= KEEPER_KIB, "the keeper is small", f"{rss} KiB resident, {pss} KiB its share")
+        killed = self.pid
+        os.kill(killed, signal.SIGKILL)
+        while self.pid in (killed, None):
+            time.sleep(0.01)
+        check(self.names() == names, "killed, it is back with all of them")
+
+
+class Manager:
+    """Socket activation of preheatd."""
+
+    def __init__(self, a, depot, config, log):
+        self.program, self.depot, self.config, self.log, self.pid = a.build + "/daemon/preheatd", depot, config, log, None
+        self.listener = socket.create_server(("127.0.0.1", 0), backlog=128)
+        self.port = self.listener.getsockname()[1]
+        self.names, self.drop, self.replace = depot.names, depot.drop, depot.replace
+        self.store = Store("preheatd") if isinstance(depot, Keeper) else depot
+
+    def start(self):
+        self.pid = self.store.spawn([self.program, "--config", self.config], [("http", self.listener.fileno())], self.log,
+                                    **self.depot.env)
 
     def end(self, signo):
         if signo:
@@ -78,20 +199,9 @@ class Manager:
         self.pid = None
         return os.waitstatus_to_exitcode(status)
 
-    def names(self):
-        with self.lock:
-            return sorted((n for n, _ in self.store), key=lambda n: int(n.rsplit("-", 1)[1]))
 
-    def drop(self, keep=lambda name: False):
-        with self.lock:
-            for kept in [k for k in self.store if not keep(k[0])]:
-                os.close(kept[1])
-                self.store.remove(kept)
-
-    def replace(self, name, fd):
-        self.drop(lambda n: n != name)
-        with self.lock:
-            self.store.append((name, fd))
+def by_number(names):
+    return sorted(names, key=lambda n: int(n.rsplit("-", 1)[1]))
 
 
 def check(good, what, found=""):
@@ -169,9 +279,9 @@ def request(a, manager, start=True):
 
 
 def cut_head(manager):
-    with manager.lock:
-        fd = dict(manager.store)["parked-0"]
-    data = os.pread(fd, 1 << 16, 0)
+    head = manager.depot.copy("parked-0")
+    data = os.pread(head, 1 << 16, 0)
+    os.close(head)
     cut = os.memfd_create("cut")
     os.write(cut, data[:-8])
     manager.replace("parked-0", cut)
@@ -185,6 +295,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--build", required=True)
     parser.add_argument("--model", required=True)
+    parser.add_argument("--keeper", action="store_true", help="as with systemd before 254")
     parser.add_argument("--module")
     parser.add_argument("--segment")
     parser.add_argument("--device", type=int, default=0)
@@ -198,7 +309,8 @@ def main():
         setattr(a, name, getattr(a, name) and os.path.abspath(getattr(a, name)))
     directory = tempfile.mkdtemp(prefix="preheat-parked-")
     log = open(directory + "/log", "w+")
-    manager = Manager(a.build + "/daemon/preheatd", write_config(a, directory), log)
+    depot = (Keeper if a.keeper else Systemd)(a, directory, log)
+    manager = Manager(a, depot, write_config(a, directory), log)
     try:
         run(a, directory, manager)
     except BaseException:
@@ -208,7 +320,8 @@ def main():
     finally:
         if manager.pid:
             manager.end(signal.SIGKILL)
-        shutil.rmtree(directory)
+        depot.drop()
+        shutil.rmtree(directory, ignore_errors=True)  # a keeper that ends removes its part
 
 
 def run(a, directory, manager):
@@ -226,6 +339,8 @@ def run(a, directory, manager):
         held, apps = gpu_mib(a.device), gpu_processes(a.device)
         check(held > before, "the GPU holds the weights", f"{held - before} MiB more than before")
         check(not apps, "no process is on the GPU", apps)
+    if a.keeper:
+        manager.depot.check(manager, names)
 
     parked, warm = [], []
     for i in range(a.rounds):
@@ -247,11 +362,7 @@ def run(a, directory, manager):
     again = request(a, manager)
     check(again["weights"] != "parked" and again["digest"] == cold["digest"], "a piece missing: loaded anew, same bytes")
     manager.end(signal.SIGTERM)
-    with manager.lock:
-        swapped = dict(manager.store)
-        pieces = [os.dup(swapped["parked-1"]), os.dup(swapped["parked-0"])]
-    manager.replace("parked-1", pieces[1])
-    os.close(pieces[0])
+    manager.replace("parked-1", manager.depot.copy("parked-0"))
     again = request(a, manager)
     check(again["weights"] != "parked" and again["digest"] == cold["digest"], "a foreign piece: loaded anew, same bytes")
     manager.end(signal.SIGTERM)
@@ -275,13 +386,19 @@ def run(a, directory, manager):
     manager.end(signal.SIGTERM)
     check(manager.names() == names, "parked once more")
     manager.drop()
+    if a.keeper:
+        began = time.perf_counter()
+        while os.path.isdir(manager.depot.marker) and time.perf_counter() - began < 15:
+            time.sleep(0.05)
+        check(not os.path.isdir(manager.depot.marker), "the keeper ends when it holds nothing",
+              f"{time.perf_counter() - began:.1f} s")
     if a.module:
         deadline = time.monotonic() + 5
         while gpu_mib(a.device) > before and time.monotonic() < deadline:
             time.sleep(0.1)
         check(gpu_mib(a.device) <= before, "released: the GPU is as before", f"{gpu_mib(a.device)} MiB, before {before} MiB")
     print(json.dumps(dict(
-        size=a.size, frames=a.frames, steps=a.steps, rounds=a.rounds, pieces=len(names) - 1, segment=bool(a.segment),
+        keeper=a.keeper, size=a.size, frames=a.frames, steps=a.steps, rounds=a.rounds, pieces=len(names) - 1, segment=bool(a.segment),
         cold_total_s=round(cold["total"], 3), parked_total_s=round(median(parked), 3), parked_worst_s=round(max(parked), 3),
         hot_total_s=round(median(warm), 3), penalty_s=round(median(parked) - median(warm), 3))))
 
