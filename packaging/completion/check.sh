@@ -14,6 +14,9 @@ expect() { # WORDS WANTED
 }
 expect 'preheatctl ' generate
 expect 'preheatctl st' status
+expect 'preheatctl st' start-report
+expect 'preheatctl do' doctor
+expect 'preheatctl release --i' --idle
 expect 'preheatctl --url http://x gen' generate
 expect 'preheatctl generate --gui' --guidance
 expect 'preheatctl generate --scheduler e' euler
