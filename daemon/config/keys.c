@@ -46,9 +46,9 @@ static const Key keys[] = {
         "needed, and frames whose decoding does not fit are decoded in tiles, without seams; a "
         "request that does not fit even so is refused with the numbers."},
     {"backend", "park_vram", KEY_CHOICE, AT(backend.park_vram), 0, 0, NULL, "no yes", "no",
-        "Whether the weights stay on the GPU, without a process, when preheatd leaves: the next one "
-        "computes with them at once. systemd (254 or later) or preheat-keeper holds them meanwhile. "
-        "`preheatctl release` gives the memory back."},
+        "Whether the weights stay on the GPU, with no process on it, when preheatd leaves: the next "
+        "one computes with them at once. systemd (254 or later) or preheat-keeper holds them "
+        "meanwhile. `preheatctl release` gives the memory back."},
     {"backend", "park_release", KEY_SPAN, AT(backend.park_release_usec), 1, 30 * ONE_DAY, "never",
         NULL, "30min",
         "Parked weights are given back when preheatd has been gone for this long, within ten "

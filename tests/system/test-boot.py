@@ -346,6 +346,8 @@ def case_parked_weights_outlive_the_daemon(m):
     configure(m, "[backend]\npark_vram = yes\npark_release = 5s\n[daemon]\nidle_exit = 10s\n")
     assert tier(m) != "parked"
     n = wait_for("parking", 10, lambda: kept(m))
+    holder = "systemd" if systemd_keeps(m) else "preheat-keeper"
+    assert f"{holder} holds parked weights" in m.run("preheatctl", "doctor", check=False).stdout
     refused = m.run("preheatctl", "release", check=False)
     assert refused.returncode == 4 and "systemctl stop preheatd" in refused.stderr, refused
     wait_for("idle exit", 40, lambda: stopped(m))

@@ -28,7 +28,6 @@ import threading
 import time
 
 ROOM = 251
-KEEPER_KIB = 2048
 
 
 class Store:
@@ -113,7 +112,7 @@ class Keeper(Store):
         super().__init__("keeper")
         self.program, self.log, self.pid = a.build + "/daemon/preheat-keeper", log, None
         self.path, self.marker = directory + "/keeper.sock", directory + "/keeper"
-        self.env = dict(PREHEAT_KEEPER=self.path)
+        self.env, self.limit = dict(PREHEAT_KEEPER=self.path), a.keeper_kib
         self.listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.listener.bind(self.path)
         self.listener.listen(16)
@@ -170,7 +169,7 @@ class Keeper(Store):
     def check(self, manager, names):
         """What is the keeper's alone; weights are parked and nobody runs."""
         rss, pss = self.kib()
-        check(rss <= KEEPER_KIB, "the keeper is small", f"{rss} KiB resident, {pss} KiB its share")
+        check(rss <= self.limit, "the keeper is small", f"{rss} KiB resident, {pss} KiB its share")
         killed = self.pid
         os.kill(killed, signal.SIGKILL)
         while self.pid in (killed, None):
@@ -296,6 +295,7 @@ def main():
     parser.add_argument("--build", required=True)
     parser.add_argument("--model", required=True)
     parser.add_argument("--keeper", action="store_true", help="as with systemd before 254")
+    parser.add_argument("--keeper-kib", type=int, default=2048, help="what it may have resident")
     parser.add_argument("--module")
     parser.add_argument("--segment")
     parser.add_argument("--device", type=int, default=0)
