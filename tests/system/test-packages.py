@@ -438,10 +438,15 @@ def case_rpm_upgrade_under_load(m):
 
 def case_rpm_erase_stops_everything(m):
     warm(m)
+    stop(m)
+    m.write(PARK_CONF, "[backend]\npark_vram = yes\n")
+    video(m)
+    wait_for("parking", 20, lambda: parked(m))
     rpm(m, "-e", "preheat")
     nothing_runs(m)
     assert m.run("test", "-s", "/var/lib/preheat/jobs.db", check=False).returncode == 0, "removal took the data"
     assert "idle_exit = 2min" in m.run("cat", CONFFILE + ".rpmsave").stdout, "removal took the configuration"
+    m.run("rm", "-f", PARK_CONF)
 
 
 CASES = [value for name, value in list(globals().items()) if name.startswith("case_")]

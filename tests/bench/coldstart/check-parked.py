@@ -220,6 +220,11 @@ def gpu_processes(device):
                           capture_output=True, text=True, check=True).stdout.split("\n")[:-1]
 
 
+def gpu_uuids():
+    return subprocess.run(["nvidia-smi", "--query-gpu=uuid", "--format=csv,noheader"], capture_output=True, text=True,
+                          check=True).stdout.split()
+
+
 def write_config(a, directory, park="yes", **more):
     text = f"""[model]
 name = bench
@@ -339,6 +344,8 @@ def run(a, directory, manager):
         held, apps = gpu_mib(a.device), gpu_processes(a.device)
         check(held > before, "the GPU holds the weights", f"{held - before} MiB more than before")
         check(not apps, "no process is on the GPU", apps)
+        card = open(directory + "/state/parked-card").read()
+        check(card in gpu_uuids(), "the card is noted as the driver calls it", card)
     if a.keeper:
         manager.depot.check(manager, names)
 
