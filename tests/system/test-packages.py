@@ -335,6 +335,7 @@ def case_parked_weights_need_no_process_or_a_small_one(m):
     stop(m)
     assert not processes(m), processes(m)
     m.write(PARK_CONF, "[backend]\npark_vram = yes\npark_release = 0\n")
+    warm(m)  # the manifest with digests is another model than a first look's
     video(m)
     n = wait_for("parking", 20, lambda: parked(m))
     stop(m)
