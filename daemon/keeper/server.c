@@ -69,11 +69,10 @@ static int store(Server *s, const char *name, int fd, uint32_t *ret_count) {
 
 /* The device has its memory back when this returns, hence systemd is waited for. */
 static int drop(Server *s, const char *name, uint32_t *ret_count) {
-    size_t n = 0;
     for (size_t i = 0; i < s->shelf->n; i++)
         if (!name[0] || memcmp(s->shelf->name[i], name, WIRE_NAME_SIZE) == 0)
             backup_remove(s->o->backup, s->shelf->name[i]);
-    n = name[0] ? shelf_remove(s->shelf, name) : shelf_clear(s->shelf);
+    size_t n = name[0] ? shelf_remove(s->shelf, name) : shelf_clear(s->shelf);
     *ret_count = (uint32_t)n;
     return n > 0 ? backup_settle(s->o->backup, SETTLE_USEC) : 0;
 }

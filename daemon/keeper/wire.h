@@ -20,9 +20,10 @@
  *
  * A name is 1 to 23 of a-z, 0-9 and '-'; storing under a name that is taken closes what it stood
  * for. At most WIRE_MAX_KEPT are held, so that one packet carries all: -ENOSPC. A request that is
- * none of these gets -EBADMSG, a name out of the rule -EINVAL, another user than root and the
- * keeper's own -EACCES; after each of these three the keeper closes the connection, and what it
- * holds is as before. It also closes a connection that has been silent for SERVER_CLIENT_USEC. */
+ * none of these gets -EBADMSG, a name out of the rule -EINVAL, descriptors that were lost on the
+ * way -EMFILE, another user than root and the keeper's own -EACCES; after each of these four the
+ * keeper closes the connection, and what it holds is as before. It also closes a connection that
+ * has been silent for SERVER_CLIENT_USEC, and one whose answer finds no room. */
 #ifndef PREHEAT_KEEPER_WIRE_H
 #define PREHEAT_KEEPER_WIRE_H
 
