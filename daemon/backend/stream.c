@@ -53,6 +53,10 @@ bool stream_is_planning(const Stream *s) {
     return s->planning;
 }
 
+void stream_hurry(Stream *s, bool on) {
+    s->hurried = on;
+}
+
 /* Counts the bytes of one more temporary at one end; false, with the stream failed, when the two
  * ends would meet. */
 static bool workspace_take(Stream *s, size_t *end, size_t bytes) {

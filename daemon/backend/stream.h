@@ -18,6 +18,10 @@ Stream *stream_free(Stream *s);
 Backend *stream_backend(const Stream *s);
 bool stream_is_planning(const Stream *s);
 
+/* stream_hurry - while on, ops take the kernels that are ready soonest after the device was opened,
+ * which may not be the fastest. Results depend on what was hurried, never on what was ready. */
+void stream_hurry(Stream *s, bool on);
+
 /* stream_temp - an uninitialised dense tensor until stream_release() of an earlier mark.
  * Running out of workspace fails the stream (-ENOMEM). */
 View stream_temp_of(Stream *s, DType dtype, int rank, const int64_t dim[]);

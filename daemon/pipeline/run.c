@@ -181,6 +181,7 @@ static int sample(Run *run, Stream *s, Guidance *g, View x, Err *err) {
         guidance_velocity(s, g, v, x, sampler_timestep(run->sampler, i), NULL);
         sampler_step(run->sampler, s, i, x, v);
         stream_release(s, mark);
+        stream_hurry(s, false);
         int r = step_done(run, s, err);
         if (r < 0)
             return r;
@@ -198,6 +199,7 @@ static int denoise(Run *run, Stream *s, Err *err) {
             .scale = r->guidance_scale};
     View x = stream_temp(s, DTYPE_F32, run->c, run->t, run->h, run->w);
 
+    stream_hurry(s, true); /* until the first step is done: it is waited for */
     enter(run, PHASE_ENCODING_TEXT, 1);
     encode_text(run, s, &run->prompt, &prompt);
     if (r->guidance_scale > 1)

@@ -44,14 +44,17 @@ typedef struct LinearCase {
     bool bias;
     Activation act;
     int64_t gap;
+    bool hurried;
 } LinearCase;
 
 static void linear_case(Test *t, const LinearCase *c) {
     if (!case_begin(t,
-                "[%" PRId64 ",%" PRId64 "] k %" PRId64 " %s x %s -> %s, %s, act %d, gap %" PRId64,
+                "[%" PRId64 ",%" PRId64 "] k %" PRId64 " %s x %s -> %s, %s, act %d, gap %" PRId64
+                "%s",
                 c->m, c->n, c->k, dtype_name(c->x), dtype_name(c->w), dtype_name(c->y),
-                c->bias ? "bias" : "no bias", c->act, c->gap))
+                c->bias ? "bias" : "no bias", c->act, c->gap, c->hurried ? ", hurried" : ""))
         return;
+    stream_hurry(t->stream, c->hurried);
     Tensor *x = tensor(t, "x", ROLE_IN, c->x, ((Layout){.gap = c->gap}), c->m, c->k);
     Tensor *w = weight(t, "w", WEIGHT_MATRIX, c->w, c->n, c->k);
     Tensor *bias = c->bias ? weight(t, "bias", WEIGHT_VECTOR, c->w, c->n) : NULL;
@@ -71,7 +74,7 @@ static void linear_case(Test *t, const LinearCase *c) {
     case_end(t);
 }
 
-static void linear_check(Test *t) {
+static void linear_cases(Test *t, bool hurried) {
     static const int64_t ms[] = {1, 7, 8, 9, 67, 130}, ns[] = {1, 8, 9, 31, 160, 257},
                          ks[] = {1, 7, 8, 64, 67, 160, 1100};
     static const DType weights[] = {DTYPE_BF16, DTYPE_F16, DTYPE_F32};
@@ -87,9 +90,19 @@ static void linear_check(Test *t) {
                                        .w = weights[i % 3],
                                        .bias = i % 2,
                                        .act = (Activation)(i / 2 % 3),
-                                       .gap = i % 7 < 3 ? 0 : i % 7});
-    linear_case(t, &(LinearCase){600, 130, 96, t->act, t->act, DTYPE_BF16, true, ACT_NONE, 0});
-    linear_case(t, &(LinearCase){33, 700, 2100, t->act, DTYPE_F32, DTYPE_BF16, true, ACT_NONE, 8});
+                                       .gap = i % 7 < 3 ? 0 : i % 7,
+                                       .hurried = hurried});
+    linear_case(
+            t, &(LinearCase){600, 130, 96, t->act, t->act, DTYPE_BF16, true, ACT_NONE, 0, hurried});
+    linear_case(t, &(LinearCase){33, 700, 2100, t->act, DTYPE_F32, DTYPE_BF16, true, ACT_NONE, 8,
+                           hurried});
+    linear_case(t, &(LinearCase){2200, 2048, 96, t->act, t->act, DTYPE_BF16, true, ACT_NONE, 0,
+                           hurried}); /* tiles of 256 columns, several bands of rows */
+}
+
+static void linear_check(Test *t) {
+    linear_cases(t, false);
+    linear_cases(t, true);
 }
 
 static void elementwise_case(Test *t, Activation act, int64_t n, bool in_place, double spread) {

@@ -1,21 +1,18 @@
-#include "backend/cuda/hopper.cuh"
+#include "backend/cuda/hopper-product.cuh"
 
 #include <limits.h>
 
 /* Convolutions without stride in space on the warpgroup-wide matrix unit.
  *
- * A block makes BH x BW = 128 positions of one frame by BN outputs: two warpgroups multiply, 64
- * positions each, a third brings, for each tap and 64 channels, the shifted box of the input (what
- * lies outside becomes zeros in the copy) and the filters' box. Two blocks that follow each other
- * in the positions form a pair: each brings one half of the filters, to both. Taps on frames of
- * zeros are left out. As many pairs as the card holds go through all tiles, so that the next tile
- * is on its way while one is written.
+ * The product's rows are BH x BW = 128 positions of one frame, its columns outputs, its depth taps
+ * and 64 channels of each: the rows' box is the shifted box of the input (what lies outside becomes
+ * zeros in the copy), the columns' box is the filters'. Taps on frames of zeros are left out.
  *
  * Doubling before a 3x3 filter: output (2 Y + a, 2 X + b) sees only 2x2 pixels of the input, so its
  * phase (a, b) is a 2x2 convolution of the input by sums of the filter's rows and columns, made
  * beforehand: 16 products instead of 36. */
 
-enum { BM = 128, BH = 8, BW = 16, BK = 64, THREADS = 3 * WARPGROUP, N_PHASES = 4, PAIR = 2 };
+enum { BH = 8, BW = 16, N_PHASES = 4 };
 
 static_assert(BH * BW == BM, "a tile is one box of positions");
 
@@ -31,16 +28,6 @@ typedef struct Shape {
     int c;
     int phases; /* 1, or 4: the input is read at half the coordinates */
 } Shape;
-
-template <int BN>
-struct Plan {
-    static constexpr int STAGES = BN == 256 ? 4 : 6;
-    static constexpr uint32_t LEFT = BM * ROW_BYTES, RIGHT = BN * ROW_BYTES;
-    static constexpr uint32_t STAGE = LEFT + RIGHT;
-    static constexpr uint32_t BARRIERS = STAGES * STAGE;
-    static constexpr uint32_t BYTES = BARRIERS + 128 + 1024; /* the base is aligned by hand */
-    static_assert(2 * STAGES * 8 <= 128, "the barriers fit");
-};
 
 /* What a block makes. */
 typedef struct Work {
@@ -66,25 +53,10 @@ static __device__ __forceinline__ Work work_of(const Shape &a, int i, uint32_t r
     return w;
 }
 
-/* Where the pipeline stands; both sides start at the first stage. */
-typedef struct Turn {
-    int stage;
-    uint32_t parity;
-} Turn;
-
-template <int BN>
-static __device__ __forceinline__ void turn_next(Turn *turn) {
-    if (++turn->stage == Plan<BN>::STAGES) {
-        turn->stage = 0;
-        turn->parity ^= 1;
-    }
-}
-
 template <int BN>
 static __device__ __forceinline__ void bring(uint32_t base, const CUtensorMap *x,
         const CUtensorMap *prev, const CUtensorMap *filters, const Shape &a, const Work &w,
         Turn *turn) {
-    typedef Plan<BN> P;
     const uint32_t rank = cluster_rank();
     const int shift_y = a.phases == 4 ? w.phase / 2 - 1 : -a.pad;
     const int shift_x = a.phases == 4 ? w.phase % 2 - 1 : -a.pad;
@@ -97,22 +69,12 @@ static __device__ __forceinline__ void bring(uint32_t base, const CUtensorMap *x
             const int tap = i * a.kh * a.kw + jk;
             const int at_y = w.y + shift_y + jk / a.kw, at_x = w.x + shift_x + jk % a.kw;
             for (int c = 0; c < a.c; c += BK) {
-                const uint32_t at = base + (uint32_t)turn->stage * P::STAGE;
-                const uint32_t full = base + P::BARRIERS + (uint32_t)turn->stage * 16;
-                barrier_wait(full + 8, turn->parity ^ 1);
-                barrier_expect(full, P::STAGE);
-                box4(at, frames, c, at_x, at_y, frame, full);
-                box3_pair(at + P::LEFT + rank * (P::RIGHT / 2), filters, c, tap, row, full);
-                turn_next<BN>(turn);
+                const Stage stage = stage_take<BN>(base, turn);
+                box4(stage.at, frames, c, at_x, at_y, frame, stage.full);
+                box3_pair(stage.half, filters, c, tap, row, stage.full);
             }
         }
     }
-}
-
-/* A stage is free again when both warpgroups of both blocks are done with it. */
-static __device__ __forceinline__ void release(uint32_t barrier) {
-    if (threadIdx.x % WARPGROUP < 2)
-        barrier_arrive_at(barrier, threadIdx.x % WARPGROUP);
 }
 
 /* Two neighbouring outputs with bias and addend, rounded. */
@@ -168,29 +130,9 @@ static __device__ __forceinline__ void write_rows(
 template <int BN>
 static __device__ __forceinline__ void compute(
         uint32_t base, const Shape &a, const Work &w, Turn *turn) {
-    typedef Plan<BN> P;
     const int steps = (a.kt - w.first_tap_t) * a.kh * a.kw * ((a.c + BK - 1) / BK);
-    const uint32_t mine = (uint32_t)(threadIdx.x / WARPGROUP) * 64 * ROW_BYTES;
-    float sum[BN / 2]; /* the first product overwrites it; there is one, see takes_shape() */
-    uint32_t before = 0;
-    for (int step = 0; step < steps; step++) {
-        const uint32_t at = base + (uint32_t)turn->stage * P::STAGE;
-        const uint32_t full = base + P::BARRIERS + (uint32_t)turn->stage * 16;
-        barrier_wait(full, turn->parity);
-        wgmma_fence();
-#pragma unroll
-        for (int k = 0; k < BK / 16; k++)
-            multiply<BN>(sum, descriptor_rows(at + mine + (uint32_t)k * 32),
-                    descriptor_rows(at + P::LEFT + (uint32_t)k * 32), step > 0 || k > 0);
-        wgmma_commit();
-        wgmma_wait<1>();
-        if (step > 0)
-            release(before + 8);
-        before = full;
-        turn_next<BN>(turn);
-    }
-    wgmma_wait<0>();
-    release(before + 8);
+    float sum[BN / 2]; /* of one step at least, see takes_shape() */
+    sum_stages<BN>(base, steps, sum, turn);
     write_rows<BN>(a, w, sum);
 }
 
@@ -198,18 +140,9 @@ template <int BN>
 __global__ void __cluster_dims__(2, 1, 1) __launch_bounds__(THREADS, 1)
         conv_kernel(const __grid_constant__ CUtensorMap x, const __grid_constant__ CUtensorMap prev,
                 const __grid_constant__ CUtensorMap filters, Shape a) {
-    typedef Plan<BN> P;
     extern __shared__ unsigned char memory[];
-    const uint32_t base = (shared_address(memory) + 1023) & ~1023u;
+    const uint32_t base = stages_init<BN>(memory);
     const int first = (int)blockIdx.x / PAIR, stride = (int)gridDim.x / PAIR;
-    if (threadIdx.x == 0) {
-        for (int stage = 0; stage < P::STAGES; stage++) {
-            barrier_init(base + P::BARRIERS + (uint32_t)stage * 16, 1);
-            barrier_init(base + P::BARRIERS + (uint32_t)stage * 16 + 8, 4);
-        }
-        barrier_init_visible();
-    }
-    cluster_sync();
     if (threadIdx.x >= 2 * WARPGROUP) {
         registers_give<40>();
         Turn turn = {0, 0};
@@ -286,11 +219,6 @@ static cudaError_t launch(
             conv_kernel<BN>, cudaFuncAttributeMaxDynamicSharedMemorySize, Plan<BN>::BYTES);
     if (e != cudaSuccess)
         return e;
-    int device, n_sms;
-    if ((e = cudaGetDevice(&device)) != cudaSuccess ||
-            (e = cudaDeviceGetAttribute(&n_sms, cudaDevAttrMultiProcessorCount, device)) !=
-                    cudaSuccess)
-        return e;
     shape.t_out = (int)a->t_out;
     shape.tiles_n = (int)div_up(a->n, BN);
     shape.tiles_m = (int)div_up(shape.tiles_x * div_up(shape.h_out, BH), PAIR) * PAIR;
@@ -298,9 +226,10 @@ static cudaError_t launch(
     if (n_work > INT_MAX / 2)
         return cudaErrorNotSupported;
     shape.n_work = (int)n_work;
-    const unsigned pairs = (unsigned)(n_work < n_sms / PAIR ? n_work : n_sms / PAIR);
-    const unsigned blocks = pairs * PAIR;
-    conv_kernel<BN><<<blocks, THREADS, Plan<BN>::BYTES, s>>>(x, prev, filters, shape);
+    unsigned pairs;
+    if ((e = count_pairs(n_work, &pairs)) != cudaSuccess)
+        return e;
+    conv_kernel<BN><<<pairs * PAIR, THREADS, Plan<BN>::BYTES, s>>>(x, prev, filters, shape);
     return cudaGetLastError();
 }
 

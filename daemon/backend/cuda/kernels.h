@@ -136,12 +136,14 @@ typedef struct ResampleArgs {
 cudaError_t resample_avg_down(cudaStream_t s, const ResampleArgs *a);
 cudaError_t resample_dup_up(cudaStream_t s, const ResampleArgs *a);
 
-/* attention-hopper.cu and conv-hopper.cu, or attention-none.c and conv-none.c: kernels for compute
- * capability 9.0 alone. Each returns cudaErrorNotSupported, with nothing queued, for a shape that
- * it does not take. */
+/* attention-hopper.cu, conv-hopper.cu and gemm-hopper.cu, or attention-none.c, conv-none.c and
+ * gemm-none.c: kernels for compute capability 9.0 alone. Each returns cudaErrorNotSupported, with
+ * nothing queued, for a shape that it does not take. */
 cudaError_t attention_hopper(cudaStream_t s, TensorMapEncode encode, const FlashArgs *a);
 cudaError_t conv_hopper(
         cudaStream_t s, TensorMapEncode encode, const IgemmArgs *a, void *scratch, size_t bytes);
+cudaError_t gemm_hopper(cudaStream_t s, TensorMapEncode encode, Mat y, Mat x, const void *w,
+        const float *bias, int act);
 
 #ifdef __cplusplus
 }

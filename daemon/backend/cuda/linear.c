@@ -89,6 +89,13 @@ static int product_lt(Stream *s, Mat y, Mat x, const void *w, const float *bias,
 
 static void product_bf16(Stream *s, Mat y, Mat x, const void *w, const float *bias, int act) {
     CudaBackend *b = cuda_backend(s->backend);
+    if (b->hopper && s->hurried) {
+        cudaError_t e = gemm_hopper(cuda_stream(s)->stream, b->driver.encode, y, x, w, bias, act);
+        if (e != cudaErrorNotSupported) {
+            (void)cuda_check(s, e, "linear");
+            return;
+        }
+    }
     if (b->lt) {
         int r = product_lt(s, y, x, w, bias, act);
         if (r == 0)

@@ -1,5 +1,6 @@
 #include "backend/cuda/cuda-impl.h"
 #include "backend/cuda/uploader.h"
+#include "base/size.h"
 
 #include <errno.h>
 #include <string.h>
@@ -235,6 +236,42 @@ static void import_one(Stream *s, const WeightImport *w) {
         import_converted(s, w->host, y);
 }
 
+/* Vectors that are converted on their way travel together: each alone costs calls, not bytes. */
+enum { SMALL_BYTES = 64 << 10 };
+static_assert((size_t)WEIGHT_IMPORT_MOST * SMALL_BYTES <= SLOT_BYTES && SLOT_BYTES <= SCRATCH_BYTES,
+        "all of them fit a slot and the scratch");
+
+static bool is_small(Stream *s, const WeightImport *w) {
+    return w->kind == WEIGHT_VECTOR && !is_plain(s, w) && view_bytes(w->host) <= SMALL_BYTES;
+}
+
+static void import_small(Stream *s, const WeightImport *all, size_t n) {
+    cudaStream_t stream = cuda_stream(s)->stream;
+    Ring *r = &cuda_stream(s)->ring;
+    char *scratch = cuda_scratch(s);
+    unsigned slot;
+    cudaError_t e = scratch ? ring_take(r, &slot) : cudaErrorMemoryAllocation;
+    if (!cuda_check(s, e, "weight_import"))
+        return;
+    size_t at = 0, bytes = 0;
+    for (size_t i = 0; i < n; i++)
+        if (is_small(s, &all[i])) {
+            memcpy(r->data[slot] + bytes, all[i].host.data, view_bytes(all[i].host));
+            bytes += size_align(view_bytes(all[i].host), STREAM_ALIGNMENT);
+        }
+    if (bytes > 0)
+        e = cudaMemcpyAsync(scratch, r->data[slot], bytes, cudaMemcpyHostToDevice, stream);
+    if (e == cudaSuccess)
+        e = cudaEventRecord(r->done[slot], stream);
+    for (size_t i = 0; i < n && e == cudaSuccess; i++)
+        if (is_small(s, &all[i])) {
+            e = weights_convert(stream, all[i].storage, weight_dtype(s->backend, all[i].kind),
+                    scratch + at, all[i].host.dtype, view_count(all[i].host));
+            at += size_align(view_bytes(all[i].host), STREAM_ALIGNMENT);
+        }
+    (void)cuda_check(s, e, "weight_import");
+}
+
 /* All plain ones at once; false when one after the other is as good. */
 static bool import_together(Stream *s, const WeightImport *all, size_t n) {
     Span spans[WEIGHT_IMPORT_MOST];
@@ -253,7 +290,9 @@ static bool import_together(Stream *s, const WeightImport *all, size_t n) {
 
 void cuda_weight_import(Stream *s, const WeightImport *all, size_t n) {
     bool together = import_together(s, all, n);
+    if (stream_is_live(s))
+        import_small(s, all, n);
     for (size_t i = 0; i < n && stream_is_live(s); i++)
-        if (!together || !is_plain(s, &all[i]))
+        if (!is_small(s, &all[i]) && !(together && is_plain(s, &all[i])))
             import_one(s, &all[i]);
 }

@@ -10,18 +10,17 @@
 #include <string.h>
 #include <sys/mman.h>
 
-enum { MAX_LANES = 8, N_SLOTS_EACH = 2 };
+enum { MAX_LANES = 10, N_SLOTS_EACH = 2 };
 
 /* What a lane takes at once; less towards the end, so that all are done at the same time. Every
  * piece is three calls of the driver, under its lock: 2 MiB were slower. */
 #define PIECE_BYTES ((size_t)4 << 20)
 #define LAST_PIECE_BYTES ((size_t)512 << 10)
 
-/* One thread's stream and slots: one fills while the other is read. */
+/* One thread's slots: one fills while the other is read. */
 typedef struct Lane {
-    cudaStream_t stream;
     char *slot[N_SLOTS_EACH]; /* PIECE_BYTES each, page-locked */
-    cudaEvent_t done[N_SLOTS_EACH], end;
+    cudaEvent_t done[N_SLOTS_EACH];
     unsigned next;
     cudaError_t error;
 } Lane;
@@ -33,10 +32,10 @@ struct Uploader {
     int device;
     int n_lanes;
     Lane lane[MAX_LANES];
-    cudaEvent_t begin;
 
     pthread_mutex_t turn; /* held for the whole of a run, whose the rest is */
-    const Span *spans;    /* bytes are numbered through all of them */
+    cudaStream_t stream;
+    const Span *spans; /* bytes are numbered through all of them */
     size_t n_spans, bytes;
     atomic_size_t taken;
 };
@@ -45,10 +44,10 @@ static size_t slots_bytes(const Uploader *u) {
     return (size_t)u->n_lanes * N_SLOTS_EACH * PIECE_BYTES;
 }
 
-/* Half of the CPUs: the others belong to what else a start does. */
+/* Not all CPUs: the others belong to what else a start does. */
 int uploader_lanes(void) {
     cpu_set_t set;
-    int n = sched_getaffinity(0, sizeof(set), &set) == 0 ? CPU_COUNT(&set) / 2 : 1;
+    int n = sched_getaffinity(0, sizeof(set), &set) == 0 ? CPU_COUNT(&set) * 2 / 3 : 1;
     return MAX(1, MIN(n, (int)MAX_LANES));
 }
 
@@ -77,17 +76,13 @@ int uploader_new(Uploader **ret, Err *err) {
     return 0;
 }
 
-static cudaError_t new_event(cudaEvent_t *ret) {
-    return cudaEventCreateWithFlags(ret, cudaEventDisableTiming);
-}
-
 static cudaError_t lane_start(Lane *l, char *slots) {
-    cudaError_t e = cudaStreamCreateWithFlags(&l->stream, cudaStreamNonBlocking);
+    cudaError_t e = cudaSuccess;
     for (int i = 0; i < N_SLOTS_EACH && e == cudaSuccess; i++) {
         l->slot[i] = slots + (size_t)i * PIECE_BYTES;
-        e = new_event(&l->done[i]);
+        e = cudaEventCreateWithFlags(&l->done[i], cudaEventDisableTiming);
     }
-    return e == cudaSuccess ? new_event(&l->end) : e;
+    return e;
 }
 
 int uploader_start(Uploader *u, Err *err) {
@@ -95,26 +90,18 @@ int uploader_start(Uploader *u, Err *err) {
     if (e == cudaSuccess)
         e = cudaHostRegister(u->slots, slots_bytes(u), cudaHostRegisterDefault);
     u->locked = e == cudaSuccess;
-    if (e == cudaSuccess)
-        e = new_event(&u->begin);
     for (int i = 0; i < u->n_lanes && e == cudaSuccess; i++)
         e = lane_start(&u->lane[i], u->slots + (size_t)(i * N_SLOTS_EACH) * PIECE_BYTES);
     return e == cudaSuccess ? 0 : cuda_error(e, "slots for uploads", err);
 }
 
-static void event_done(cudaEvent_t e) {
-    if (e)
-        (void)cudaEventDestroy(e);
-}
-
+/* A slot may still be read. */
 static void lane_done(Lane *l) {
-    if (l->stream) {
-        (void)cudaStreamSynchronize(l->stream);
-        (void)cudaStreamDestroy(l->stream);
-    }
     for (int i = 0; i < N_SLOTS_EACH; i++)
-        event_done(l->done[i]);
-    event_done(l->end);
+        if (l->done[i]) {
+            (void)cudaEventSynchronize(l->done[i]);
+            (void)cudaEventDestroy(l->done[i]);
+        }
 }
 
 Uploader *uploader_free(Uploader *u) {
@@ -122,7 +109,6 @@ Uploader *uploader_free(Uploader *u) {
         return NULL;
     for (int i = 0; i < u->n_lanes; i++)
         lane_done(&u->lane[i]);
-    event_done(u->begin);
     if (u->locked)
         (void)cudaHostUnregister(u->slots);
     (void)cudaGetLastError();
@@ -170,18 +156,16 @@ static cudaError_t copy_piece(const Uploader *u, Lane *l, size_t begin, size_t e
     cudaError_t e = cudaEventSynchronize(l->done[i]);
     for (Span part; e == cudaSuccess && next_part(u, &begin, end, &part); at += part.n) {
         memcpy(at, part.from, part.n);
-        e = cudaMemcpyAsync(part.to, at, part.n, cudaMemcpyHostToDevice, l->stream);
+        e = cudaMemcpyAsync(part.to, at, part.n, cudaMemcpyHostToDevice, u->stream);
     }
-    return e == cudaSuccess ? cudaEventRecord(l->done[i], l->stream) : e;
+    return e == cudaSuccess ? cudaEventRecord(l->done[i], u->stream) : e;
 }
 
 static cudaError_t run_lane(Uploader *u, Lane *l) {
     cudaError_t e = cudaSetDevice(u->device); /* of this thread */
-    if (e == cudaSuccess)
-        e = cudaStreamWaitEvent(l->stream, u->begin, 0);
     for (size_t begin, end; e == cudaSuccess && take(u, &begin, &end);)
         e = copy_piece(u, l, begin, end);
-    return e == cudaSuccess ? cudaEventRecord(l->end, l->stream) : e;
+    return e;
 }
 
 static void run_lanes(void *context, int64_t first, int64_t last, int worker) {
@@ -190,28 +174,19 @@ static void run_lanes(void *context, int64_t first, int64_t last, int worker) {
         u->lane[i].error = run_lane(u, &u->lane[i]);
 }
 
-static cudaError_t run(Uploader *u, cudaStream_t stream) {
-    cudaError_t e = cudaEventRecord(u->begin, stream);
-    if (e != cudaSuccess)
-        return e;
-    pool_for(u->pool, u->n_lanes, 1, run_lanes, u);
-    for (int i = 0; i < u->n_lanes && e == cudaSuccess; i++) {
-        e = u->lane[i].error;
-        if (e == cudaSuccess)
-            e = cudaStreamWaitEvent(stream, u->lane[i].end, 0);
-    }
-    return e;
-}
-
 void uploader_run(Uploader *u, Stream *s, const Span *spans, size_t n) {
     (void)pthread_mutex_lock(&u->turn);
+    u->stream = cuda_stream(s)->stream;
     u->spans = spans;
     u->n_spans = n;
     u->bytes = 0;
     for (size_t i = 0; i < n; i++)
         u->bytes += spans[i].n;
     atomic_store_explicit(&u->taken, 0, memory_order_relaxed);
-    cudaError_t e = run(u, cuda_stream(s)->stream);
+    pool_for(u->pool, u->n_lanes, 1, run_lanes, u);
+    cudaError_t e = cudaSuccess;
+    for (int i = 0; i < u->n_lanes && e == cudaSuccess; i++)
+        e = u->lane[i].error;
     (void)pthread_mutex_unlock(&u->turn);
     (void)cuda_check(s, e, "weight_import");
 }

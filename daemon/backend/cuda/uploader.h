@@ -31,8 +31,7 @@ int uploader_new(Uploader **ret, Err *err);
 int uploader_start(Uploader *u, Err *err);
 Uploader *uploader_free(Uploader *u);
 
-/* uploader_run - queues the copies of all spans, after what s was given so far and before what it
- * will be given. A failure fails s. */
+/* uploader_run - gives s the copies of all spans, in any order. A failure fails s. */
 void uploader_run(Uploader *u, Stream *s, const Span *spans, size_t n);
 
 #endif
