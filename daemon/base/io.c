@@ -130,3 +130,20 @@ int io_write_file(int dir_fd, const char *path, const void *data, size_t n, mode
     }
     return 0;
 }
+
+int io_make_dirs(const char *path, mode_t mode, Err *err) {
+    _cleanup_free_ char *part = strdup(path);
+    if (!part)
+        return err_set(err, -ENOMEM, "no memory to make '%s'", path);
+    for (char *end = part; *end;) {
+        end += strspn(end, "/");
+        end += strcspn(end, "/");
+        char cut = *end;
+        *end = '\0';
+        /* Only a new one gets the mode: an old one is somebody's decision. */
+        if (mkdir(part, mode) < 0 ? errno != EEXIST : chmod(part, mode) < 0)
+            return err_set(err, -errno, "cannot make '%s': %s", part, strerror(errno));
+        *end = cut;
+    }
+    return 0;
+}

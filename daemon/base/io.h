@@ -41,4 +41,8 @@ int io_read_proc(const char *path, char *ret, size_t room, Err *err);
  * rename, fsync of the directory. Returns 0 or negative errno. */
 int io_write_file(int dir_fd, const char *path, const void *data, size_t n, mode_t mode, Err *err);
 
+/* io_make_dirs - makes the directory and those above it that are missing; new ones get the mode
+ * whatever the umask. Returns 0 or negative errno naming the one that could not be made. */
+int io_make_dirs(const char *path, mode_t mode, Err *err);
+
 #endif

@@ -130,6 +130,34 @@ static void files_of_proc_are_read_without_a_size(void **state) {
     assert_int_equal(io_read_proc("/proc", text, sizeof(text), NULL), -EISDIR);
 }
 
+static void directories_are_made_with_those_above(void **state) {
+    char top[] = "/tmp/preheat-test-XXXXXX", path[64], file[64];
+    struct stat st;
+    Err err = {0};
+    assert_non_null(mkdtemp(top));
+    (void)snprintf(path, sizeof(path), "%s/a//b/", top);
+    (void)snprintf(file, sizeof(file), "%s/a/file", top);
+    mode_t before = umask(0077);
+    assert_int_equal(io_make_dirs(path, 0750, NULL), 0);
+    (void)umask(before);
+    assert_int_equal(stat(path, &st), 0);
+    assert_int_equal(st.st_mode & 07777, 0750);
+    assert_int_equal(chmod(path, 0700), 0);
+    assert_int_equal(io_make_dirs(path, 0750, NULL), 0); /* one that was there keeps its mode */
+    assert_int_equal(stat(path, &st), 0);
+    assert_int_equal(st.st_mode & 07777, 0700);
+    close(open(file, O_CREAT | O_WRONLY, 0600));
+    (void)snprintf(path, sizeof(path), "%s/a/file/c", top);
+    assert_int_equal(io_make_dirs(path, 0750, &err), -ENOTDIR);
+    assert_non_null(strstr(err_text(&err), path));
+    (void)unlink(file);
+    (void)snprintf(path, sizeof(path), "%s/a/b", top);
+    (void)rmdir(path);
+    (void)snprintf(path, sizeof(path), "%s/a", top);
+    (void)rmdir(path);
+    assert_int_equal(rmdir(top), 0);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
             cmocka_unit_test(files_are_replaced_whole),
@@ -137,6 +165,7 @@ int main(void) {
             cmocka_unit_test(failed_writes_leave_the_old_file),
             cmocka_unit_test(short_reads_are_continued),
             cmocka_unit_test(pread_leaves_the_position),
+            cmocka_unit_test(directories_are_made_with_those_above),
             cmocka_unit_test(files_of_proc_are_read_without_a_size),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
