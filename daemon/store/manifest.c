@@ -360,6 +360,14 @@ const char *manifest_root(const Manifest *m) {
     return m->root;
 }
 
+int manifest_set_root(Manifest *m, const char *root, Err *err) {
+    const char *copy = arena_strndup(&m->arena, root, strlen(root));
+    if (!copy)
+        return err_set(err, -ENOMEM, "no memory for a path");
+    m->root = copy;
+    return 0;
+}
+
 Digest manifest_digest(const Manifest *m) {
     return m->head.digest;
 }

@@ -119,7 +119,11 @@ int manifest_verify(const Manifest *m, const ManifestOptions *o, Err *err);
 int manifest_check_headers(const Manifest *m, Err *err);
 
 const char *manifest_root(const Manifest *m); /* absolute path of the directory it was made from */
-Digest manifest_digest(const Manifest *m);    /* of the whole manifest: names this model */
+
+/* manifest_set_root - the files are below another directory of this machine; the digest stays, as
+ * that is what the manifest's maker called it. Returns 0 or -ENOMEM. */
+int manifest_set_root(Manifest *m, const char *root, Err *err);
+Digest manifest_digest(const Manifest *m); /* of the whole manifest: names this model */
 bool manifest_has_digests(const Manifest *m);
 uint64_t manifest_segment_bytes(const Manifest *m); /* header page and all files */
 uint64_t manifest_weight_bytes(const Manifest *m);  /* sum of the files' sizes */
