@@ -121,7 +121,9 @@ static void slot_verified(Fill *f, const Verdict *v) {
     Slot *slot = &f->slot[v->slot];
     slot->phase = SLOT_FREE;
     f->n_verifying--;
-    if (slot->error < 0) {
+    if (slot->error < 0 && f->o.remote) {
+        give_up(f, slot->chunk, slot->error, &slot->err); /* was tried again already */
+    } else if (slot->error < 0) {
         chunk_failed(f, slot->chunk, slot->error, &slot->err);
     } else if (v->result == -ECANCELED) {
         segment_set(f->s, slot->chunk, SEGMENT_EMPTY); /* stopping */
@@ -183,8 +185,7 @@ static Slot *slot_to_read(Fill *f) {
 
 static void submit(Fill *f, Read *r) {
     Slot *slot = r->slot;
-    r->piece.fd = source_fd(f->source, slot->chunk, slot->cached);
-    r->piece.slow = slot->cached;
+    source_aim(f->source, slot->chunk, slot->cached, &r->piece);
     slot->n_under_way++;
     f->n_under_way++;
     reader_submit(f->reader, &r->piece);
@@ -206,7 +207,10 @@ static void submit_next(Fill *f, Slot *slot) {
 static void slot_error(Fill *f, Slot *slot, const Read *r, int error) {
     if (slot->error == 0) {
         slot->error = error;
-        source_explain(f->source, slot->chunk, r->piece.offset, error, &slot->err);
+        if (f->o.remote)
+            slot->err = r->piece.err;
+        else
+            source_explain(f->source, slot->chunk, r->piece.offset, error, &slot->err);
     }
 }
 
@@ -313,8 +317,10 @@ static void run(Fill *f) {
         Slot *slot;
         while (!f->stopping && f->free_reads && (slot = slot_to_read(f)))
             submit_next(f, slot);
-        if (f->stopping)
+        if (f->stopping) {
+            reader_cancel(f->reader);
             abandon_slots(f);
+        }
     } while (step(f));
     f->last_tick = 0; /* the last word */
     tick(f);
@@ -391,9 +397,10 @@ static int fill_with(Fill *f, Err *err) {
     f->read = read;
     f->attempts = attempts;
     f->retry = retry;
-    int r = source_open(f->m, &source, err);
+    int r = f->o.remote ? source_open_remote(f->m, &source, err) : source_open(f->m, &source, err);
     if (r == 0)
-        r = reader_open(f->o.kind, f->o.queue_depth, &reader, err);
+        r = f->o.remote ? reader_open_remote(f->o.remote, f->o.queue_depth, &reader, err)
+                        : reader_open(f->o.kind, f->o.queue_depth, &reader, err);
     if (r == 0)
         r = verifier_new(f->s, f->o.n_threads, &verifier, err);
     if (r < 0)

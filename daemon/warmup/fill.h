@@ -1,4 +1,4 @@
-/* fill - brings every chunk of a segment from the files to SEGMENT_READY.
+/* fill - brings every chunk of a segment from the files, here or elsewhere, to SEGMENT_READY.
  *
  * Reads with many requests under way, past the page cache unless a chunk is in it, straight into
  * the segment's pages; threads of its own compare a chunk's digest while the next chunks are read.
@@ -24,6 +24,7 @@ typedef void FillProgressFunc(void *context, const FillProgress *p);
 
 typedef struct FillOptions {
     ReaderKind kind;
+    Remote *remote;            /* the files are there and not here; NULL: here. Borrowed */
     int queue_depth;           /* reads under way, 1 to READER_MAX_DEPTH; 0: 32 */
     uint64_t read_size;        /* of one read, multiple of 4096; 0: 2 MiB */
     int n_threads;             /* that verify; 0: one for each CPU, at most 8 */

@@ -15,6 +15,7 @@ typedef struct ReaderOps {
     void (*close)(Reader *r);
     void (*region)(Reader *r, int region, void *data, size_t bytes);
     void (*submit)(Reader *r, ReadPiece *p);
+    void (*cancel)(Reader *r); /* may be NULL */
     int (*wait)(Reader *r, uint64_t timeout_usec, ReadPiece **ret);
 } ReaderOps;
 

@@ -38,6 +38,11 @@ void reader_submit(Reader *r, ReadPiece *p) {
     r->ops->submit(r, p);
 }
 
+void reader_cancel(Reader *r) {
+    if (r->ops->cancel)
+        r->ops->cancel(r);
+}
+
 int reader_wait(Reader *r, uint64_t timeout_usec, ReadPiece **ret) {
     assert(r->n_under_way > 0);
     int result = r->ops->wait(r, timeout_usec, ret);

@@ -15,6 +15,7 @@ typedef struct SourceFile {
 /* Owner: the thread that fills. */
 struct Source {
     const Manifest *m;
+    bool remote;
     SourceFile file[];
 };
 
@@ -34,19 +35,33 @@ static int open_file(const ManifestFile *f, int root, SourceFile *ret, Err *err)
     return 0;
 }
 
-int source_open(const Manifest *m, Source **ret, Err *err) {
+static int new_source(const Manifest *m, bool remote, Source **ret, Err *err) {
     size_t n = manifest_n_files(m);
-    _cleanup_(source_freep) Source *s = malloc(sizeof(*s) + n * sizeof(s->file[0]));
+    Source *s = malloc(sizeof(*s) + n * sizeof(s->file[0]));
     if (!s)
         return err_set(err, -ENOMEM, "no memory to open %zu files", n);
     s->m = m;
+    s->remote = remote;
     for (size_t i = 0; i < n; i++)
         s->file[i] = (SourceFile){-1, -1};
+    *ret = s;
+    return 0;
+}
+
+int source_open_remote(const Manifest *m, Source **ret, Err *err) {
+    return new_source(m, true, ret, err);
+}
+
+int source_open(const Manifest *m, Source **ret, Err *err) {
+    _cleanup_(source_freep) Source *s = NULL;
+    int e = new_source(m, false, &s, err);
+    if (e < 0)
+        return e;
     _cleanup_close_ int root = open(manifest_root(m), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (root < 0)
         return err_set(
                 err, -errno, "cannot open the model '%s': %s", manifest_root(m), strerror(errno));
-    for (size_t i = 0; i < n; i++) {
+    for (size_t i = 0; i < manifest_n_files(m); i++) {
         int r = open_file(manifest_file(m, i), root, &s->file[i], err);
         if (r < 0)
             return err_prefix(err, r, "model '%s'", manifest_root(m));
@@ -70,6 +85,8 @@ bool source_is_cached(const Source *s, size_t chunk) {
     enum { PROBES = 8, PROBE_BYTES = 512 };
     const ManifestChunk *c = manifest_chunk(s->m, chunk);
     char bytes[PROBE_BYTES];
+    if (s->remote)
+        return false;
     struct iovec v = {.iov_base = bytes, .iov_len = MIN(c->bytes, (uint64_t)PROBE_BYTES)};
     for (uint64_t i = 0; i < PROBES; i++) {
         uint64_t at = c->offset + (c->bytes - v.iov_len) / (PROBES - 1) * i;
@@ -80,9 +97,13 @@ bool source_is_cached(const Source *s, size_t chunk) {
     return true;
 }
 
-int source_fd(const Source *s, size_t chunk, bool cached) {
+void source_aim(const Source *s, size_t chunk, bool cached, ReadPiece *p) {
     const SourceFile *f = file_of(s, chunk);
-    return cached || f->direct < 0 ? f->buffered : f->direct;
+    const ManifestFile *named = manifest_file(s->m, manifest_chunk(s->m, chunk)->file);
+    p->fd = cached || f->direct < 0 ? f->buffered : f->direct;
+    p->path = named->path;
+    p->file_bytes = named->bytes;
+    p->slow = cached;
 }
 
 bool source_without_direct(Source *s, size_t chunk) {
@@ -95,7 +116,7 @@ bool source_without_direct(Source *s, size_t chunk) {
 void source_release(const Source *s, size_t chunk, bool cached) {
     const ManifestChunk *c = manifest_chunk(s->m, chunk);
     const SourceFile *f = file_of(s, chunk);
-    if (!cached && f->direct < 0) /* advice; a file system may not follow it */
+    if (!s->remote && !cached && f->direct < 0) /* advice; a file system may not follow it */
         (void)posix_fadvise(f->buffered, (off_t)c->offset, (off_t)c->bytes, POSIX_FADV_DONTNEED);
 }
 

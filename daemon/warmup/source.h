@@ -1,10 +1,12 @@
-/* source - the model's files opened for filling: past the page cache, and through it. */
+/* source - the model's files opened for filling: past the page cache, and through it; or named,
+ * where they are on another machine. */
 #ifndef PREHEAT_WARMUP_SOURCE_H
 #define PREHEAT_WARMUP_SOURCE_H
 
 #include "base/cleanup.h"
 #include "base/err.h"
 #include "store/manifest.h"
+#include "warmup/reader.h"
 
 #include <stdbool.h>
 
@@ -17,6 +19,9 @@ typedef struct Source Source;
  *
  * Returns 0; -ESTALE when a file has another size; negative errno of opening, naming the file. */
 int source_open(const Manifest *m, Source **ret, Err *err);
+
+/* source_open_remote - nothing is opened: the files are read by reader_open_remote(). */
+int source_open_remote(const Manifest *m, Source **ret, Err *err);
 Source *source_free(Source *s);
 DEFINE_CLEANUP(Source, source_free)
 
@@ -24,8 +29,9 @@ DEFINE_CLEANUP(Source, source_free)
  * beats the disk. Judged by a few pages; being wrong costs time only. */
 bool source_is_cached(const Source *s, size_t chunk);
 
-/* source_fd - for reading the chunk; through the page cache if it is there. */
-int source_fd(const Source *s, size_t chunk, bool cached);
+/* source_aim - sets which file the piece reads: the chunk's, through the page cache if it is there.
+ */
+void source_aim(const Source *s, size_t chunk, bool cached, ReadPiece *p);
 
 /* source_without_direct - the file system refused O_DIRECT: reads of this file go through the page
  * cache from here on. False when they already did. */
