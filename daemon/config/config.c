@@ -69,6 +69,8 @@ static int finish(Config *c, Err *err) {
     int r = parse_check(c, err);
     if (r == 0)
         r = name_file(&c->model.segment, SEGMENT_DIR, c->model.name, err);
+    if (r == 0)
+        r = name_file(&c->source.cache_dir, c->jobs.state_dir, "models/cache", err);
     return r;
 }
 

@@ -33,6 +33,11 @@ typedef enum ConfigDegrade {
     CONFIG_DEGRADE_ANY,
 } ConfigDegrade;
 
+typedef enum ConfigSourceMode {
+    CONFIG_SOURCE_CACHE,  /* files are kept on this machine's disk */
+    CONFIG_SOURCE_DIRECT, /* straight into memory */
+} ConfigSourceMode;
+
 typedef enum ConfigReserve {
     CONFIG_RESERVE_SURPLUS,
     CONFIG_RESERVE_PERMANENT,
@@ -46,7 +51,19 @@ typedef struct Config {
         char *name;
         char *path;
         char *segment; /* never empty once loaded */
+        char *source;  /* "": path is what counts */
+        char *manifest_digest;
     } model;
+    struct {
+        int mode;        /* ConfigSourceMode */
+        char *cache_dir; /* never empty once loaded */
+        char *endpoint, *region, *ca_file;
+        int64_t connections;
+        uint64_t bandwidth; /* bytes a second; 0: no limit */
+        uint64_t connect_timeout_usec, stall_timeout_usec;
+        int64_t retries;
+        uint64_t retry_delay_usec;
+    } source;
     struct {
         int kind; /* ConfigBackendKind */
         char *module;

@@ -31,6 +31,42 @@ static const Key keys[] = {
         "/run/preheat/weights/ and the model's name", NULL, "",
         "The file in huge pages that preheat-warmup fills and preheatd maps. Where pages are "
         "short, ../shared/NAME beside it and /dev/shm/preheat-NAME are tried."},
+    {"model", "source", KEY_TEXT, AT(model.source), 0, 1024, "the model is on this machine", NULL,
+        "",
+        "Where the model is fetched from instead: https://HOST/PATH, http://HOST/PATH or "
+        "s3://BUCKET/PREFIX, with the file preheat.manifest beside the model's own. path does not "
+        "count then. preheat-fetch.service does the fetching, see preheat-warmup(8). Credentials "
+        "never stand here: /etc/credstore/preheat.source-token, preheat.source-key."},
+    {"model", "manifest_digest", KEY_TEXT, AT(model.manifest_digest), 0, 32,
+        "whatever the source has", NULL, "",
+        "The digest that the source's manifest must have, as `preheatctl model add` printed it."},
+
+    {"source", "mode", KEY_CHOICE, AT(source.mode), 0, 0, NULL, "cache direct", "cache",
+        "cache fetches files to the disk, once; direct fetches them into memory at each start of "
+        "the machine and leaves the disk alone."},
+    {"source", "cache_dir", KEY_PATH, AT(source.cache_dir), 0, 0, "models/cache below state_dir",
+        NULL, "", "Where they are kept, in a directory of the model's name."},
+    {"source", "endpoint", KEY_TEXT, AT(source.endpoint), 0, 1024,
+        "https://s3.REGION.amazonaws.com", NULL, "",
+        "Address of the object store that s3:// is at; the bucket is put behind it."},
+    {"source", "region", KEY_TEXT, AT(source.region), 1, 64, NULL, NULL, "us-east-1",
+        "What requests to an object store are signed for."},
+    {"source", "ca_file", KEY_PATH, AT(source.ca_file), 0, 0, "the system's", NULL, "",
+        "Certificates (PEM) of the authorities that a source may have its own from."},
+    {"source", "connections", KEY_INT, AT(source.connections), 1, 64, NULL, NULL, "8",
+        "Requests under way at once."},
+    {"source", "bandwidth", KEY_SIZE, AT(source.bandwidth), 64 * 1024, 1024 * K_GIB, "no limit",
+        NULL, "0", "Bytes a second to take at most, over one connection then."},
+    {"source", "connect_timeout", KEY_SPAN, AT(source.connect_timeout_usec), 0.1, 3600, NULL, NULL,
+        "10s", "Time to reach the server."},
+    {"source", "stall_timeout", KEY_SPAN, AT(source.stall_timeout_usec), 1, 3600, NULL, NULL,
+        "30s", "A request that brings less than 1K a second for this long is broken off."},
+    {"source", "retries", KEY_INT, AT(source.retries), 0, 1000, NULL, NULL, "8",
+        "Further attempts at a request that got nowhere; one that broke off goes on where it was."},
+    {"source", "retry_delay", KEY_SPAN, AT(source.retry_delay_usec), 0.001, 3600, NULL, NULL,
+        "500ms",
+        "Pause before the first of these; it doubles each time up to a minute, and is as long as "
+        "Retry-After says, up to five."},
 
     {"backend", "kind", KEY_CHOICE, AT(backend.kind), 0, 0, NULL, "auto cpu cuda", "auto",
         "Which engine computes. auto takes CUDA where a device answers, else the CPU."},

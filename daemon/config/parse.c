@@ -174,6 +174,27 @@ static int check_hosts(const char *names, Err *err) {
     return 0;
 }
 
+/* What names no protocol of these is a typing error; the rest is looked at when it is used. */
+static int check_source(const Config *c, Err *err) {
+    static const char *const known[] = {"https://", "http://", "s3://"};
+    const char *source = c->model.source, *digest = c->model.manifest_digest;
+    const char *host = source[0] ? NULL : source;
+    for (size_t i = 0; i < ARRAY_LEN(known); i++)
+        if (str_starts(source, known[i]))
+            host = source + strlen(known[i]);
+    if (!host)
+        return err_set(err, -EINVAL,
+                "[model] source = '%.200s' must begin with https://, http:// or s3://", source);
+    if (memchr(host, '@', strcspn(host, "/")))
+        return err_set(err, -EINVAL,
+                "[model] source has an '@': users and passwords do not belong into a file that "
+                "everybody may read");
+    if (digest[0] && (strlen(digest) != 32 || strspn(digest, "0123456789abcdefABCDEF") != 32))
+        return err_set(err, -EINVAL, "[model] manifest_digest = '%s' is not 32 hexadecimal digits",
+                digest);
+    return 0;
+}
+
 int parse_check(const Config *c, Err *err) {
     const struct {
         const char *name;
@@ -203,5 +224,6 @@ int parse_check(const Config *c, Err *err) {
         return err_set(err, -EINVAL,
                 "[model] name = '%s' names a file: it must have no '/' and not begin with '.'",
                 c->model.name);
-    return check_hosts(c->daemon.allowed_hosts, err);
+    int r = check_source(c, err);
+    return r < 0 ? r : check_hosts(c->daemon.allowed_hosts, err);
 }

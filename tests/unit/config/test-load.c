@@ -68,6 +68,7 @@ static void empty_file_is_all_defaults(void **state) {
     assert_int_equal(c->daemon.idle_exit_usec, 300000000);
     assert_int_equal(c->warmup.chunk_size, 256 << 20);
     assert_string_equal(c->defaults.negative_prompt, "");
+    assert_string_equal(c->source.cache_dir, "/var/lib/preheat/models/cache");
     assert_int_equal(c->jobs.resume, CONFIG_RESUME_REQUEUE);
 }
 
@@ -76,6 +77,7 @@ static void values_of_every_type_are_read(void **state) {
                                              "[model]\n"
                                              "name = wan ; and one behind a value\n"
                                              "path=/srv/wan\n"
+                                             "source = https://host/a@b\n"
                                              "\n"
                                              "[limits]\n"
                                              "max_fps = 29.97\n"
@@ -88,6 +90,7 @@ static void values_of_every_type_are_read(void **state) {
     assert_string_equal(c->model.name, "wan");
     assert_string_equal(c->model.path, "/srv/wan");
     assert_string_equal(c->model.segment, "/dev/shm/wan");
+    assert_string_equal(c->model.source, "https://host/a@b");
     assert_true(c->limits.max_fps > 29.96 && c->limits.max_fps < 29.98);
     assert_int_equal(c->limits.max_steps, 60);
     assert_int_equal(c->warmup.chunk_size, 64 << 20);
@@ -130,10 +133,12 @@ static void refusals_name_file_line_found_allowed(void **state) {
     static const struct {
         const char *text, *sentence;
     } cases[] = {
-            {"[model]\nnmae = x\n", ":2: [model] has no key 'nmae', it has: name, path, segment"},
+            {"[model]\nnmae = x\n",
+                    ":2: [model] has no key 'nmae', it has: name, path, segment, source, "
+                    "manifest_digest"},
             {"\n\n[modle]\nname = x\n",
-                    ":4: there is no section [modle], there are: model, backend, daemon, limits, "
-                    "defaults, jobs, media, warmup"},
+                    ":4: there is no section [modle], there are: model, source, backend, daemon, "
+                    "limits, defaults, jobs, media, warmup"},
             {"name = x\n", ":1: 'name' stands before the first [section]"},
             {"[model]\nname = x\npath = /a\nname = y\n", ":4: 'name' was already set in line 2"},
             {"[model]\nname\n", ":2: is neither [section] nor key = value"},
@@ -175,6 +180,18 @@ static void values_are_held_against_each_other(void **state) {
             {"[daemon]\nallowed_hosts = [fd00::1]:80\n",
                     "[daemon] allowed_hosts has '[fd00::1]:80', wanted are names without '/' and "
                     "port"},
+            {"[model]\nsource = ftp://host/x\n",
+                    "[model] source = 'ftp://host/x' must begin with https://, http:// or s3://"},
+            {"[model]\nsource = /srv/x\n",
+                    "[model] source = '/srv/x' must begin with https://, http:// or s3://"},
+            {"[model]\nsource = https://user:secret@host/x\n",
+                    "[model] source has an '@': users and passwords do not belong into a file that "
+                    "everybody may read"},
+            {"[model]\nsource = s3://user@host\n",
+                    "[model] source has an '@': users and passwords do not belong into a file that "
+                    "everybody may read"},
+            {"[model]\nmanifest_digest = 0123\n",
+                    "[model] manifest_digest = '0123' is not 32 hexadecimal digits"},
             {"[warmup]\nread_size = 5000\n", "[warmup] read_size = 5000 is not a multiple of 4K"},
             {"[model]\nname = ../x\n",
                     "[model] name = '../x' names a file: it must have no '/' and not begin with "
