@@ -1,6 +1,7 @@
 /* preheat-warmup: fills the segment of the configured model with verified weights, then exits.
  *
  *   preheat-warmup                    build the manifest if there is none, fill, READY=1
+ *   preheat-warmup --fetch            bring the model from its source to this machine
  *   preheat-warmup --reserve          ask the kernel for the huge pages (root)
  *   preheat-warmup --evict            remove the segment
  *   preheat-warmup --print-hugepages  what the model needs and the machine has
@@ -8,8 +9,12 @@
  *
  * Exit status: 0; 1 when it failed; by SIGTERM when told to stop; 2 for a wrong command line; 78
  * for a bad configuration. */
+#include "preheat-configured.h"
+#include "preheat-warmup-supply.h"
+
 #include "base/cleanup.h"
 #include "base/clock.h"
+#include "base/io.h"
 #include "base/log.h"
 #include "base/size.h"
 #include "base/str.h"
@@ -21,15 +26,15 @@
 #include "warmup/place.h"
 
 #include <getopt.h>
+#include <libgen.h>
 #include <signal.h>
-#include <sys/stat.h>
 
 DEFINE_CLEANUP(Manifest, manifest_free)
 DEFINE_CLEANUP(Segment, segment_close)
 
-enum { EXIT_USAGE = 2, EXIT_BAD_CONFIG = 78 };
+enum { EXIT_USAGE = 2, EXIT_BAD_CONFIG = 78, REMOTE_READ_BYTES = 4 * 1024 * 1024 };
 
-typedef enum Mode { MODE_FILL, MODE_RESERVE, MODE_EVICT, MODE_PRINT, MODE_VERIFY } Mode;
+typedef enum Mode { MODE_FILL, MODE_FETCH, MODE_RESERVE, MODE_EVICT, MODE_PRINT, MODE_VERIFY } Mode;
 
 typedef struct Options {
     Mode mode;
@@ -41,7 +46,9 @@ typedef struct Warmup {
     const Options *o;
     const Config *config;
     const char *model, *segment;
-    char *kept; /* where the manifest is kept */
+    char *kept;              /* where the manifest is kept */
+    const char *credentials; /* NULL: none */
+    bool sourced;            /* [model] source is where the model comes from */
 } Warmup;
 
 static atomic_bool stop;
@@ -94,8 +101,16 @@ static int on_build(void *context, uint64_t done, uint64_t total) {
     return atomic_load_explicit(&stop, memory_order_relaxed) ? -ECANCELED : 0;
 }
 
-static void on_fill(void *context, const FillProgress *p) {
-    watch(context, "loading", p->ready_bytes, p->total_bytes, p->read_bytes);
+static void on_download(void *context, const DownloadProgress *p) {
+    watch(context, "fetching", p->done_bytes, p->total_bytes, p->received_bytes);
+}
+
+static Supply supply_of(const Warmup *w, Watch *watch_it) {
+    return (Supply){.config = w->config,
+            .credentials = w->credentials,
+            .stop = &stop,
+            .progress = on_download,
+            .context = watch_it};
 }
 
 static void warn_nonfinite(const Manifest *m) {
@@ -114,11 +129,9 @@ static void warn_nonfinite(const Manifest *m) {
 /* The directory of the kept manifest may not exist on a new installation. */
 static void make_parent(const char *path) {
     _cleanup_free_ char *copy = strdup(path);
-    char *slash = copy ? strrchr(copy, '/') : NULL;
-    if (slash && slash != copy) {
-        *slash = '\0';
-        (void)mkdir(copy, 0755); /* saving fails with the reason if this did */
-    }
+    if (copy)
+        (void)io_make_dirs(
+                dirname(copy), 0755, NULL); /* saving fails with the reason if this did */
 }
 
 static int build(const Warmup *w, Manifest **ret, Err *err) {
@@ -147,7 +160,12 @@ static int build(const Warmup *w, Manifest **ret, Err *err) {
 /* A manifest with digests. */
 static int open_manifest(const Warmup *w, Manifest **ret, Err *err) {
     _cleanup_(manifest_freep) Manifest *m = NULL;
-    int r = manifest_open_kept(w->model, w->kept, &m, err);
+    Watch watch_it = {.start = clock_usec()};
+    Supply supply = supply_of(w, &watch_it);
+    int r = w->sourced ? supply_manifest(&supply, SUPPLY_KEPT, &m, err)
+                       : manifest_open_kept(w->model, w->kept, &m, err);
+    if (r == 0 && w->sourced)
+        r = supply_files(&supply, m, err);
     if (r < 0)
         return r;
     if (!manifest_has_digests(m))
@@ -195,9 +213,42 @@ static void drop_other_models(const Warmup *w) {
         log_info("removed the segments of %zu models that are no longer configured", n);
 }
 
+/* Chunks come over the network while this is what they are read with. */
+typedef struct Filling {
+    Watch watch;
+    Remote *remote; /* NULL: local files */
+} Filling;
+
+static void on_fill(void *context, const FillProgress *p) {
+    Filling *f = context;
+    uint64_t moved = f->remote ? remote_received(f->remote) : p->read_bytes;
+    watch(&f->watch, "loading", p->ready_bytes, p->total_bytes, moved);
+}
+
+static FillOptions fill_options(const Warmup *w, Filling *filling) {
+    const Config *c = w->config;
+    FillOptions o = {.kind = w->o->reader,
+            .remote = filling->remote,
+            .queue_depth = (int)c->warmup.queue_depth,
+            .read_size = size_align(c->warmup.read_size, 4096),
+            .n_threads = (int)MIN(c->warmup.threads, (int64_t)8),
+            .retries = (int)c->warmup.retries,
+            .retry_delay_usec = c->warmup.retry_delay_usec,
+            .timeout_usec = c->warmup.timeout_usec ? c->warmup.timeout_usec : USEC_INFINITY,
+            .stop = &stop,
+            .progress = on_fill,
+            .context = filling};
+    if (filling->remote) { /* each asks across the network once; the next ones wait in line */
+        o.queue_depth = 2 * (int)c->source.connections;
+        o.read_size = MAX(o.read_size, (uint64_t)REMOTE_READ_BYTES);
+    }
+    return o;
+}
+
 static int run_fill(const Warmup *w, Err *err) {
     _cleanup_(manifest_freep) Manifest *m = NULL;
     _cleanup_(segment_closep) Segment *s = NULL;
+    _cleanup_(remote_freep) Remote *remote = NULL;
     PlaceReport place;
     FillReport report;
     int r = open_manifest(w, &m, err);
@@ -209,29 +260,50 @@ static int run_fill(const Warmup *w, Err *err) {
     if (r < 0)
         return r;
     tell_place(&place);
-    Watch watch_it = {.start = clock_usec()};
-    FillOptions o = {.kind = w->o->reader,
-            .queue_depth = (int)w->config->warmup.queue_depth,
-            .read_size = size_align(w->config->warmup.read_size, 4096),
-            .n_threads = (int)MIN(w->config->warmup.threads, (int64_t)8),
-            .retries = (int)w->config->warmup.retries,
-            .retry_delay_usec = w->config->warmup.retry_delay_usec,
-            .timeout_usec =
-                    w->config->warmup.timeout_usec ? w->config->warmup.timeout_usec : USEC_INFINITY,
-            .stop = &stop,
-            .progress = on_fill,
-            .context = &watch_it};
+    if (w->sourced && w->config->source.mode == CONFIG_SOURCE_DIRECT) {
+        Supply supply = supply_of(w, NULL);
+        r = supply_remote(&supply, &remote, err);
+        if (r < 0)
+            return r;
+    }
+    Filling filling = {.watch.start = clock_usec(), .remote = remote};
+    FillOptions o = fill_options(w, &filling);
     r = fill_segment(m, s, &o, &report, err);
     if (report.n_found_damaged)
         log_warning("%zu chunks had changed in memory, read them again", report.n_found_damaged);
+    if (r == -EBADMSG && w->sourced && !remote)
+        supply_distrust(m, s);
     if (r == 0)
         tell_filled(w, m, &report);
     return r;
 }
 
+static int run_fetch(const Warmup *w, Err *err) {
+    _cleanup_(manifest_freep) Manifest *m = NULL;
+    Watch watch_it = {.start = clock_usec()};
+    Supply supply = supply_of(w, &watch_it);
+    if (!w->sourced) {
+        log_info("the model is on this machine, [model] source is empty: nothing to fetch");
+        return 0;
+    }
+    int r = supply_manifest(&supply, SUPPLY_LOOK, &m, err);
+    return r < 0 ? r : supply_files(&supply, m, err);
+}
+
+/* Sizes and headers only. */
+static int look_at_manifest(const Warmup *w, Manifest **ret, Err *err) {
+    return w->sourced ? configured_manifest(w->config, ret, err)
+                      : manifest_open(w->model, ret, err);
+}
+
 static int run_reserve(const Warmup *w, Err *err) {
     _cleanup_(manifest_freep) Manifest *m = NULL;
-    int r = manifest_open(w->model, &m, err);
+    int r = look_at_manifest(w, &m, err);
+    if (w->sourced && (r == -ENOENT || r == -ESTALE)) {
+        log_notice("%s, leaving the kernel's huge pages as they are", err_text(err));
+        err_clear(err);
+        return 0;
+    }
     if (r < 0)
         return r;
     uint64_t wanted = manifest_segment_bytes(m) / HUGEPAGE_BYTES;
@@ -258,7 +330,7 @@ static int run_reserve(const Warmup *w, Err *err) {
 static int run_print(const Warmup *w, Err *err) {
     _cleanup_(manifest_freep) Manifest *m = NULL;
     HugePages h = {0};
-    int r = manifest_open(w->model, &m, err);
+    int r = look_at_manifest(w, &m, err);
     if (r == 0)
         r = hugepages_read(NULL, &h, err);
     if (r < 0)
@@ -276,7 +348,11 @@ static int run_print(const Warmup *w, Err *err) {
 
 static int run_verify(const Warmup *w, Err *err) {
     _cleanup_(manifest_freep) Manifest *m = NULL;
-    int r = manifest_open_kept(w->model, w->kept, &m, err);
+    if (w->sourced && w->config->source.mode == CONFIG_SOURCE_DIRECT)
+        return err_set(err, -ENOENT, "the files of '%s' are not kept here, mode is direct",
+                w->config->model.source);
+    int r = w->sourced ? configured_manifest(w->config, &m, err)
+                       : manifest_open_kept(w->model, w->kept, &m, err);
     if (r < 0)
         return r;
     Watch watch_it = {.start = clock_usec()};
@@ -291,7 +367,8 @@ static int run_verify(const Warmup *w, Err *err) {
 static int usage(void) {
     (void)fputs("usage: preheat-warmup [--config FILE] [--model DIR|MANIFEST] [--segment FILE]\n"
                 "                      [--manifest FILE] [--reader auto|io_uring|threads]\n"
-                "                      [--reserve | --evict | --print-hugepages | --verify]\n",
+                "                      [--fetch | --reserve | --evict | --print-hugepages | "
+                "--verify]\n",
             stderr);
     return EXIT_USAGE;
 }
@@ -315,6 +392,7 @@ static bool parse_options(int argc, char **argv, Options *o) {
             {"segment", required_argument, NULL, O_SEGMENT},
             {"manifest", required_argument, NULL, O_MANIFEST},
             {"reader", required_argument, NULL, O_READER},
+            {"fetch", no_argument, NULL, O_MODE + MODE_FETCH},
             {"reserve", no_argument, NULL, O_MODE + MODE_RESERVE},
             {"evict", no_argument, NULL, O_MODE + MODE_EVICT},
             {"print-hugepages", no_argument, NULL, O_MODE + MODE_PRINT},
@@ -349,13 +427,15 @@ static bool parse_options(int argc, char **argv, Options *o) {
 }
 
 static int run(const Warmup *w, Err *err) {
-    if (!*w->model && w->o->mode != MODE_EVICT) {
+    if (!*w->model && !w->sourced && w->o->mode != MODE_EVICT) {
         log_info("no model is configured, nothing to do");
         return 0;
     }
     switch (w->o->mode) {
     case MODE_FILL:
         return run_fill(w, err);
+    case MODE_FETCH:
+        return run_fetch(w, err);
     case MODE_RESERVE:
         return run_reserve(w, err);
     case MODE_EVICT:
@@ -387,7 +467,9 @@ int main(int argc, char **argv) {
             .config = config,
             .model = o.model ? o.model : config->model.path,
             .segment = o.segment ? o.segment : config->model.segment,
-            .kept = kept};
+            .kept = kept,
+            .credentials = getenv("CREDENTIALS_DIRECTORY"),
+            .sourced = !o.model && config->model.source[0]};
     catch_signals();
     int r = kept ? run(&w, &err) : err_set(&err, -ENOMEM, "no memory for a path");
     if (r == -ECANCELED) {

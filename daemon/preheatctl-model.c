@@ -1,5 +1,7 @@
 #include "preheatctl-model.h"
 
+#include "preheat-configured.h"
+
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/io.h"
@@ -229,12 +231,15 @@ int model_add(const Config *config, const char *dir, const ModelAddOptions *o, T
     if (r < 0)
         return r;
     Buf size = {0};
+    char hex[DIGEST_HEX_SIZE];
+    Digest digest = manifest_digest(m);
     terminal_bytes(&size, (double)manifest_weight_bytes(m));
     (void)fprintf(out,
             "%s: %zu tensors, %s in %zu files, %zu chunks\nTo serve it, under [model] in %s: "
-            "name = %s, path = %s\n",
+            "name = %s, path = %s\n"
+            "The manifest's digest, for manifest_digest where others fetch it: %s\n",
             name, manifest_n_tensors(m), size.data ? size.data : "", manifest_n_files(m),
-            manifest_n_chunks(m), config_default_path(), name, full);
+            manifest_n_chunks(m), config_default_path(), name, full, digest_hex(&digest, hex));
     buf_done(&size);
     return 0;
 }
@@ -309,14 +314,6 @@ int model_list(const Config *config, const ModelListOptions *o, FILE *out, Err *
     return 0;
 }
 
-/* With the digests that were kept when it was added or warmed up, if they are still true. */
-static int open_configured(const Config *config, Manifest **ret, Err *err) {
-    _cleanup_free_ char *kept = manifest_kept_path(config->jobs.state_dir, config->model.name);
-    if (!kept)
-        return err_set(err, -ENOMEM, "no memory for a path");
-    return manifest_open_kept(config->model.path, kept, ret, err);
-}
-
 /* A name below the models' directory, a path when it has a slash. */
 static int load_named(
         const Config *config, const char *models_dir, const char *name, Manifest **ret, Err *err) {
@@ -329,8 +326,8 @@ static int load_named(
     _cleanup_free_ char *path = dir ? str_format("%s/%s.manifest", dir, name) : NULL;
     if (!path)
         return err_set(err, -ENOMEM, "no memory for a path");
-    if (access(path, F_OK) < 0 && str_eq(name, config->model.name) && config->model.path[0])
-        return open_configured(config, ret, err);
+    if (access(path, F_OK) < 0 && str_eq(name, config->model.name) && configured_where(config)[0])
+        return configured_manifest(config, ret, err);
     return manifest_load(path, ret, err);
 }
 
@@ -435,7 +432,7 @@ int model_hugepages(const Config *config, const char *name, FILE *out, Err *err)
     HugePages pages;
     _cleanup_(manifest_freep) Manifest *m = NULL;
     bool configured = !name || str_eq(name, config->model.name);
-    if (!name && !config->model.path[0])
+    if (!name && !configured_where(config)[0])
         return err_set(err, CTL_USAGE, "no model is configured; name one that was added");
     int r = load_named(config, NULL, name ? name : config->model.name, &m, err);
     if (r == 0)
@@ -483,10 +480,10 @@ json_t *model_status(const Config *config) {
         return NULL;
     _cleanup_(manifest_freep) Manifest *m = NULL;
     (void)json_object_set_new(all, "units", units_states());
-    if (!config->model.path[0])
+    if (!configured_where(config)[0])
         (void)json_object_set_new(all, "model",
                 json_pack("{ss ss}", "name", "none", "problem", "none is configured"));
-    else if (open_configured(config, &m, &err) < 0)
+    else if (configured_manifest(config, &m, &err) < 0)
         (void)json_object_set_new(all, "model",
                 json_pack("{ss ss}", "name", config->model.name, "problem", err_text(&err)));
     else
@@ -502,7 +499,7 @@ json_t *model_status(const Config *config) {
 char *model_largest_file(const Config *config) {
     _cleanup_(manifest_freep) Manifest *m = NULL;
     const ManifestFile *largest = NULL;
-    if (!config->model.path[0] || open_configured(config, &m, NULL) < 0)
+    if (!configured_where(config)[0] || configured_manifest(config, &m, NULL) < 0)
         return NULL;
     for (size_t i = 0; i < manifest_n_files(m); i++) {
         const ManifestFile *f = manifest_file(m, i);

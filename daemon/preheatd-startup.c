@@ -1,5 +1,6 @@
 #include "preheatd-startup.h"
 
+#include "preheat-configured.h"
 #include "preheatd-parking.h"
 #include "preheatd-versions.h"
 
@@ -48,13 +49,9 @@ static void set_phase(Startup *p, const char *phase, int percent) {
 
 static int step_manifest(void *context, const StepCall *call, Err *err) {
     Startup *p = context;
-    if (!p->config->model.path[0])
+    if (!configured_where(p->config)[0])
         return err_set(err, -ENOENT, "no model is configured: [model] path is empty");
-    _cleanup_free_ char *kept =
-            manifest_kept_path(p->config->jobs.state_dir, p->config->model.name);
-    if (!kept)
-        return err_set(err, -ENOMEM, "no memory for a path");
-    return manifest_open_kept(p->config->model.path, kept, &p->manifest, err);
+    return configured_manifest(p->config, &p->manifest, err);
 }
 
 static void undo_manifest(void *context) {
@@ -81,8 +78,17 @@ static int step_segment(void *context, const StepCall *call, Err *err) {
 
 static int step_files(void *context, const StepCall *call, Err *err) {
     Startup *p = context;
+    const Config *c = p->config;
     set_start(p, JOB_START_COLD_DISK);
-    return checkpoint_open_files(p->manifest, &p->checkpoint, err);
+    if (c->model.source[0] && c->source.mode == CONFIG_SOURCE_DIRECT)
+        return err_set(err, -ENOENT,
+                "the weights of '%s' are not in memory and, with mode = direct, not on the disk: "
+                "preheat-warmup.service brings them",
+                c->model.source);
+    int r = checkpoint_open_files(p->manifest, &p->checkpoint, err);
+    return r < 0 && c->model.source[0]
+                   ? err_prefix(err, r, "'%s' was not fetched whole", c->model.source)
+                   : r;
 }
 
 static void undo_checkpoint(void *context) {

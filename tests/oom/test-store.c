@@ -1,10 +1,11 @@
-/* The rooms store and warmup: a model read, built, saved and loaded; a segment made, filled, read.
- */
+/* The rooms store, remote and warmup: a model read, built, saved and loaded; a segment made,
+ * filled, read. */
 #include "oom.h"
 
 #include "../unit/store/model.h"
 #include "base/cleanup.h"
 #include "store/checkpoint.h"
+#include "store/origin.h"
 #include "store/segment.h"
 #include "store/weights.h"
 #include "warmup/fill.h"
@@ -17,7 +18,7 @@ DEFINE_CLEANUP(Segment, segment_close)
 
 static const char segment[] = "/dev/shm/preheat-test-oom";
 
-static char saved[128];
+static char saved[128], kept[128];
 
 static int scan(void *context, Err *err) {
     const Model *model = context;
@@ -51,6 +52,33 @@ static int load(void *context, Err *err) {
     return r < 0 ? r : checkpoint_open_files(m, &c, err);
 }
 
+static int keep(void *context, Err *err) {
+    const Origin o = {.dir = kept, .source = "https://host/x", .pin = ""};
+    _cleanup_(manifest_freep) Manifest *m = NULL, *again = NULL;
+    int r = manifest_load(saved, &m, err);
+    if (r == 0)
+        r = origin_save(&o, m, err);
+    return r < 0 ? r : origin_load(&o, &again, err);
+}
+
+static int reach(void *context, Err *err) {
+    const RemoteOptions o = {.source = "s3://bucket/prefix",
+            .endpoint = "",
+            .region = "us-east-1",
+            .key_id = "id",
+            .key_secret = "secret",
+            .key_session = "session",
+            .connections = 2};
+    _cleanup_(remote_freep) Remote *remote = NULL;
+    Reader *reader;
+    int r = remote_new(&o, &remote, err);
+    if (r == 0)
+        r = reader_open_remote(remote, 4, &reader, err);
+    if (r == 0)
+        reader_close(reader);
+    return r;
+}
+
 static int fill(void *context, Err *err) {
     const Manifest *m = context;
     _cleanup_(segment_closep) Segment *s = NULL;
@@ -72,11 +100,14 @@ int main(void) {
     Model model;
     model_make_whole(&model, 2);
     (void)snprintf(saved, sizeof(saved), "%s/x.manifest", model.dir);
+    (void)snprintf(kept, sizeof(kept), "%s/kept", model.dir);
     json_set_alloc_funcs(oom_malloc, free);
     oom_count_up("manifest_scan", scan, &model, 10);
     oom_count_up("manifest_scan of official files", scan_official, NULL, 40);
     oom_count_up("manifest_build, manifest_save", build, &model, 20);
     oom_count_up("manifest_load, manifest_verify, checkpoint_open_files", load, NULL, 5);
+    oom_count_up("origin_save, origin_load", keep, NULL, 10);
+    oom_count_up("remote_new, reader_open_remote", reach, NULL, 10);
     _cleanup_(manifest_freep) Manifest *m = NULL;
     assert(manifest_load(saved, &m, NULL) == 0);
     oom_count_up("segment_create, fill_segment, checkpoint_open_segment", fill, m, 10);
