@@ -23,9 +23,9 @@ static char *unit_property(sd_bus *bus, const char *unit, const char *property) 
 }
 
 json_t *units_states(void) {
-    static const char *const names[] = {"preheat-reserve.service", "run-preheat-weights.mount",
-            "preheat-warmup.service", "preheatd.socket", "preheatd-api.socket", "preheatd.service",
-            "preheat-keeper.service"};
+    static const char *const names[] = {"preheat-fetch.service", "preheat-reserve.service",
+            "run-preheat-weights.mount", "preheat-warmup.service", "preheatd.socket",
+            "preheatd-api.socket", "preheatd.service", "preheat-keeper.service"};
     json_t *states = json_object();
     _cleanup_(sd_bus_flush_close_unrefp) sd_bus *bus = NULL;
     if (!states || sd_bus_open_system(&bus) < 0)

@@ -17,7 +17,8 @@ from client import LONG, TCP, UNIX, create, finished, get, request, running, vid
 from machine import Machine, host_pages, huge_pages, wait_for
 
 UNITS = ("preheatd.socket", "preheatd-api.socket", "preheatd.service", "preheat-warmup.service",
-         "preheat-reserve.service", "run-preheat-weights.mount", "run-preheat-shared.mount", "preheat.slice")
+         "preheat-fetch.service", "preheat-reserve.service", "run-preheat-weights.mount", "run-preheat-shared.mount",
+         "preheat.slice")
 PARKING = ("preheat-release.timer", "preheat-keeper.socket", "preheat-keeper.service")
 PARK_CONF = "/etc/preheat/preheat.conf.d/50-park.conf"
 SOCKETS = UNITS[:2]
