@@ -1,13 +1,14 @@
-"""server - a web server on the loopback with one directory of files, that misbehaves as it is told.
+"""server [ROOT PORT] - a web server on the loopback with one directory of files, that misbehaves as it is told.
 
 Each request is noted and goes to Server.answer, which a test may replace; Reply has what good and bad answers are made
-of. S3 signatures are checked by code of its own."""
+of. S3 signatures are checked by code of its own. As a program it serves until it is ended."""
 import hashlib
 import hmac
 import http.server
 import pathlib
 import re
 import ssl
+import sys
 import threading
 import urllib.parse
 
@@ -107,7 +108,7 @@ class Reply:
 class Server:
     """Serves `root`; the `with` block ends it."""
 
-    def __init__(self, root, certificate=None):
+    def __init__(self, root, certificate=None, port=0):
         self.root, self.requests, self.lock = pathlib.Path(root), [], threading.Lock()
         self.connections, self.answer = set(), lambda reply: reply.good()
         server = self
@@ -137,7 +138,7 @@ class Server:
             def handle_error(self, *_):
                 pass
 
-        self.http = Quiet(("127.0.0.1", 0), Handler)
+        self.http = Quiet(("127.0.0.1", port), Handler)
         self.port = self.http.server_address[1]
         self.scheme = "http"
         if certificate:
@@ -191,3 +192,11 @@ def signature_is_right(request, keys, region):
     for part in (day, region, "s3", "aws4_request"):
         key = hmac.new(key, part.encode(), hashlib.sha256).digest()
     return hmac.compare_digest(hmac.new(key, text.encode(), hashlib.sha256).hexdigest(), signature)
+
+
+if __name__ == "__main__":
+    with Server(sys.argv[1], port=int(sys.argv[2])) as alone:
+        alone.answer = lambda reply: (reply.good() if reply.request.headers.get("Authorization") == "Bearer s3cret"
+                                      else reply.status(401))
+        print("serving", flush=True)
+        alone.thread.join()

@@ -429,6 +429,76 @@ def case_parked_weights_make_room_for_others(m):
     assert_alive(m)
 
 
+SERVER = pathlib.Path(__file__).resolve().parent.parent / "sources" / "server.py"
+SOURCED = "[model]\nname = remote\nsource = http://127.0.0.1:8000/srv\n[source]\nretries = 1\nmode = {}\n[warmup]\nreserve = none\n"
+
+
+class Elsewhere:
+    """A web server in the machine's network that asks for a token and has the tiny model."""
+
+    def __init__(self, m):
+        self.m = m
+
+    def __enter__(self):
+        command = ["nsenter", "-t", self.m.leader, "-n", sys.executable, SERVER, self.m.tree, "8000"]
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        assert self.process.stdout.readline() == "serving\n"
+
+    def __exit__(self, *_):
+        self.process.kill()
+        self.process.wait()
+
+
+def warm_again(m):
+    m.run("systemctl", "reset-failed", check=False)
+    m.run("systemctl", "stop", "preheatd.service", "preheat-warmup.service")
+    m.run("systemctl", "start", "preheat-warmup.service", timeout=120, check=False)
+    return m.show("preheat-warmup.service", "ActiveState")
+
+
+def case_model_from_a_source(m):
+    m.run("cp", "-r", "/usr/share/preheat/models/tiny-wan", "/srv/wan")
+    m.run("sh", "-c", "mv /srv/wan/* /srv/ && preheatctl model add /srv --name wan --models-dir /root --chunk-size 2 && "
+          "cp /root/wan.manifest /srv/preheat.manifest")
+    kept = "/var/lib/preheat/models/cache/remote"
+    configure(m, SOURCED.format("cache"))
+    try:
+        status, body = create(m, TCP)
+        assert status == 503 and "was not fetched yet" in body["error"]["message"], body
+        m.run("systemctl", "enable", "preheat-fetch.service")
+        with Elsewhere(m):
+            assert warm_again(m) != "active"
+            assert "access is refused (HTTP 401)" in m.run("journalctl", "--no-pager", "-u", "preheat-fetch").stdout
+            m.write("/etc/credstore/preheat.source-token", "s3cret\n")
+            m.run("chmod", "600", "/etc/credstore/preheat.source-token")
+            assert warm_again(m) == "active", m.run("journalctl", "--no-pager", "-u", "preheat*").stdout[-2000:]
+        assert m.show("preheat-fetch.service", "Result") == "success"
+        _, video = create(m, TCP)
+        assert finished(m, TCP, video["id"])["start"] == "cold_host"
+        assert warm_again(m) == "active"  # from the disk: nobody serves
+        assert "keeping the manifest" in m.run("journalctl", "--no-pager", "-u", "preheat-fetch").stdout
+        configure(m, SOURCED.format("direct"))
+        m.run("rm", "-r", f"{kept}/files")
+        with Elsewhere(m):
+            assert warm_again(m) != "active"  # the warm-up has no network
+            directory = "/etc/systemd/system/preheat-warmup.service.d"
+            m.run("mkdir", "-p", directory)
+            m.run("ln", "-s", "/usr/share/preheat/warmup-direct.conf", directory)
+            m.run("systemctl", "daemon-reload")
+            assert warm_again(m) == "active", m.run("journalctl", "--no-pager", "-u", "preheat*").stdout[-2000:]
+        assert m.run("ls", kept).stdout.split() == ["manifest", "source"]
+        _, video = create(m, TCP)
+        assert finished(m, TCP, video["id"])["start"] == "cold_host"
+        assert "s3cret" not in m.run("journalctl", "--no-pager", "-o", "cat").stdout
+    finally:
+        m.run("systemctl", "disable", "preheat-fetch.service")
+        m.run("rm", "-rf", "/etc/systemd/system/preheat-warmup.service.d", "/etc/credstore/preheat.source-token")
+        m.run("systemctl", "daemon-reload")
+        m.run("systemctl", "stop", "preheatd.service", "preheat-warmup.service")
+        m.run("systemctl", "reset-failed", check=False)
+        configure(m, "")
+
+
 CASES = [value for name, value in list(globals().items()) if name.startswith("case_")]
 
 
