@@ -69,9 +69,11 @@ int supply_remote(const Supply *s, Remote **ret, Err *err) {
 
 static int fetch_manifest(const Supply *s, const Origin *o, Manifest **ret, Err *err) {
     _cleanup_(remote_freep) Remote *remote = NULL;
+    const DownloadOptions options = {
+            .stop = s->stop, .progress = s->progress, .context = s->context};
     int r = supply_remote(s, &remote, err);
     if (r == 0)
-        r = download_manifest(remote, s->stop, ret, err);
+        r = download_manifest(remote, &options, ret, err);
     return r == 0 ? origin_check(o, *ret, err) : r;
 }
 

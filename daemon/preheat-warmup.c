@@ -79,21 +79,27 @@ static void show(
             (double)total / 1e9, rate, eta);
 }
 
-/* While bytes come in, the start is not hung. */
+/* While bytes come in, the start is not hung; nor while a source is waited for, which the remote's
+ * own limits bring to an end. */
 typedef struct Watch {
+    bool patient;
     uint64_t start, last_bytes, last_shown;
 } Watch;
 
 static void watch(Watch *w, const char *what, uint64_t done, uint64_t total, uint64_t moved) {
     enum { SHOW_USEC = 1000000, EXTEND_USEC = 60 * 1000000 };
     uint64_t now = clock_usec();
-    if (w->last_shown && now - w->last_shown < SHOW_USEC && done < total)
+    bool all = done == total && total > 0;
+    if (w->last_shown && now - w->last_shown < SHOW_USEC && !all)
         return;
     w->last_shown = now;
-    if (moved != w->last_bytes)
+    if (moved != w->last_bytes || w->patient)
         notify_extend(EXTEND_USEC);
     w->last_bytes = moved;
-    show(what, done, total, moved, now - w->start);
+    if (total == 0)
+        notify_status("%s", what);
+    else
+        show(what, done, total, moved, now - w->start);
 }
 
 static int on_build(void *context, uint64_t done, uint64_t total) {
@@ -102,7 +108,8 @@ static int on_build(void *context, uint64_t done, uint64_t total) {
 }
 
 static void on_download(void *context, const DownloadProgress *p) {
-    watch(context, "fetching", p->done_bytes, p->total_bytes, p->received_bytes);
+    watch(context, p->total_bytes ? "fetching" : "fetching the manifest", p->done_bytes,
+            p->total_bytes, p->received_bytes);
 }
 
 static Supply supply_of(const Warmup *w, Watch *watch_it) {
@@ -160,7 +167,7 @@ static int build(const Warmup *w, Manifest **ret, Err *err) {
 /* A manifest with digests. */
 static int open_manifest(const Warmup *w, Manifest **ret, Err *err) {
     _cleanup_(manifest_freep) Manifest *m = NULL;
-    Watch watch_it = {.start = clock_usec()};
+    Watch watch_it = {.patient = true, .start = clock_usec()};
     Supply supply = supply_of(w, &watch_it);
     int r = w->sourced ? supply_manifest(&supply, SUPPLY_KEPT, &m, err)
                        : manifest_open_kept(w->model, w->kept, &m, err);
@@ -266,7 +273,7 @@ static int run_fill(const Warmup *w, Err *err) {
         if (r < 0)
             return r;
     }
-    Filling filling = {.watch.start = clock_usec(), .remote = remote};
+    Filling filling = {.watch = {.patient = remote, .start = clock_usec()}, .remote = remote};
     FillOptions o = fill_options(w, &filling);
     r = fill_segment(m, s, &o, &report, err);
     if (report.n_found_damaged)
@@ -280,7 +287,7 @@ static int run_fill(const Warmup *w, Err *err) {
 
 static int run_fetch(const Warmup *w, Err *err) {
     _cleanup_(manifest_freep) Manifest *m = NULL;
-    Watch watch_it = {.start = clock_usec()};
+    Watch watch_it = {.patient = true, .start = clock_usec()};
     Supply supply = supply_of(w, &watch_it);
     if (!w->sourced) {
         log_info("the model is on this machine, [model] source is empty: nothing to fetch");

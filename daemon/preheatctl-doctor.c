@@ -104,11 +104,14 @@ static const char *text_at(const json_t *object, const char *key) {
     return text ? text : "";
 }
 
-static void check_model(const json_t *status, Findings *f) {
+static void check_model(const Config *config, const json_t *status, Findings *f) {
     const json_t *model = json_object_get(status, "model");
     const json_t *segment = json_object_get(status, "segment");
     if (text_at(model, "problem")[0]) {
-        findings_add(f, "model", FINDING_PROBLEM, "set [model] path; preheatctl model verify",
+        findings_add(f, "model", FINDING_PROBLEM,
+                config->model.source[0]
+                        ? "systemctl enable preheat-fetch; systemctl restart preheat-warmup"
+                        : "set [model] path; preheatctl model verify",
                 "%s: %s", text_at(model, "name"), text_at(model, "problem"));
         return;
     }
@@ -207,7 +210,7 @@ int doctor_run(const Config *config, const char *config_path, Client *c, const D
     const json_t *units = json_object_get(status, "units");
     check_versions(
             config, config_path, o->preheatd ? o->preheatd : PREHEAT_SBIN_DIR "/preheatd", f);
-    check_model(status, f);
+    check_model(config, status, f);
     check_machine(config, status, f);
     check_state(config, f);
     check_parking(config, f);

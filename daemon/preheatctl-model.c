@@ -465,10 +465,15 @@ static json_t *segment_status(const Config *config, const Manifest *m) {
             segment_has_writer(s));
 }
 
+static bool is_direct(const Config *config) {
+    return config->model.source[0] && config->source.mode == CONFIG_SOURCE_DIRECT;
+}
+
 static void add_model(const Config *config, json_t *all, const Manifest *m) {
+    const char *root = is_direct(config) ? config->model.source : manifest_root(m);
     (void)json_object_set_new(all, "model",
-            json_pack("{ss ss sI sI}", "name", config->model.name, "root", manifest_root(m),
-                    "weight_bytes", (json_int_t)manifest_weight_bytes(m), "n_files",
+            json_pack("{ss ss sI sI}", "name", config->model.name, "root", root, "weight_bytes",
+                    (json_int_t)manifest_weight_bytes(m), "n_files",
                     (json_int_t)manifest_n_files(m)));
     (void)json_object_set_new(all, "segment", segment_status(config, m));
 }
@@ -499,7 +504,8 @@ json_t *model_status(const Config *config) {
 char *model_largest_file(const Config *config) {
     _cleanup_(manifest_freep) Manifest *m = NULL;
     const ManifestFile *largest = NULL;
-    if (!configured_where(config)[0] || configured_manifest(config, &m, NULL) < 0)
+    if (!configured_where(config)[0] || is_direct(config) ||
+            configured_manifest(config, &m, NULL) < 0)
         return NULL;
     for (size_t i = 0; i < manifest_n_files(m); i++) {
         const ManifestFile *f = manifest_file(m, i);

@@ -30,15 +30,18 @@ static int check_source(const Origin *o, Err *err) {
     int r = io_read_file(AT_FDCWD, path, MAX_SOURCE, &text, &n, err);
     if (r == -ENOENT) {
         err_clear(err);
-        return err_set(err, r, "the manifest of '%s' was not fetched yet", o->source);
+        return err_set(err, r,
+                "the manifest of '%s' was not fetched yet, which preheat-fetch.service does",
+                o->source);
     }
     if (r < 0)
         return r;
     text[strcspn(text, "\n")] = '\0';
     if (!str_eq(text, o->source))
         return err_set(err, -ESTALE,
-                "the manifest in '%s' is of '%s'; that of '%s' was not fetched yet", o->dir, text,
-                o->source);
+                "the manifest in '%s' is of '%s'; that of '%s' was not fetched yet, which "
+                "preheat-fetch.service does",
+                o->dir, text, o->source);
     return 0;
 }
 

@@ -19,9 +19,9 @@ DEFINE_CLEANUP(Manifest, manifest_free)
 #define TICK_USEC ((uint64_t)200000)
 enum { READ_BYTES = 1 << 20, DIR_MODE = 0750, FILE_MODE = 0640 };
 
-/* Owner: the thread in download_files(). */
+/* Owner: the thread in download_files() or download_manifest(). */
 typedef struct Download {
-    const Manifest *m;
+    const Manifest *m; /* NULL before there is one */
     Remote *remote;
     const DownloadOptions *o;
     DownloadReport *report;
@@ -51,7 +51,7 @@ static void tell(const Download *d) {
     if (!d->o->progress)
         return;
     DownloadProgress p = {.done_bytes = d->done_bytes,
-            .total_bytes = manifest_weight_bytes(d->m),
+            .total_bytes = d->m ? manifest_weight_bytes(d->m) : 0,
             .received_bytes = remote_received(d->remote) - d->received_before};
     d->o->progress(d->o->context, &p);
 }
@@ -255,15 +255,13 @@ static int take_file_bytes(RemoteGet *g, uint64_t at, const void *data, size_t n
     return 0;
 }
 
-static int wait_for(Remote *remote, const atomic_bool *stop, const Download *d, RemoteGet *g) {
+/* The one request that is under way. */
+static int wait_for(const Download *d, RemoteGet *g) {
     RemoteGet *done;
-    bool canceling = false;
-    while (remote_wait(remote, TICK_USEC, &done) == REMOTE_TIMEOUT) {
-        if (d)
-            tell(d);
-        if (is_stopped(stop) && !canceling)
-            remote_cancel(remote);
-        canceling = is_stopped(stop);
+    while (remote_wait(d->remote, TICK_USEC, &done) == REMOTE_TIMEOUT) {
+        tell(d);
+        if (is_stopped(d->o->stop))
+            remote_cancel(d->remote);
     }
     assert(done == g);
     return g->result;
@@ -279,7 +277,7 @@ static int fetch_whole(Download *d, Err *err) {
                 .take = take_file_bytes,
                 .context = d};
         remote_submit(d->remote, &g);
-        int r = wait_for(d->remote, d->o->stop, d, &g);
+        int r = wait_for(d, &g);
         if (r == -ECANCELED)
             return canceled(d, err);
         if (r < 0) {
@@ -456,14 +454,15 @@ static int take_manifest_bytes(RemoteGet *g, uint64_t at, const void *data, size
     return buf_failed(b) ? err_set(&g->err, -ENOMEM, "no memory for a manifest") : 0;
 }
 
-int download_manifest(Remote *remote, const atomic_bool *stop, Manifest **ret, Err *err) {
+int download_manifest(Remote *remote, const DownloadOptions *o, Manifest **ret, Err *err) {
     Buf b = {0};
+    const Download d = {.remote = remote, .o = o, .received_before = remote_received(remote)};
     RemoteGet g = {.path = DOWNLOAD_MANIFEST,
             .bytes = FORMAT_MAX_BYTES,
             .take = take_manifest_bytes,
             .context = &b};
     remote_submit(remote, &g);
-    int r = wait_for(remote, stop, NULL, &g);
+    int r = wait_for(&d, &g);
     if (r == -ECANCELED)
         (void)err_set(err, r, "told to stop before the manifest was fetched");
     else if (r < 0 && err)

@@ -35,10 +35,11 @@ typedef struct DownloadReport {
     size_t n_retries;
 } DownloadReport;
 
-/* download_manifest - DOWNLOAD_MANIFEST below the remote, parsed.
+/* download_manifest - DOWNLOAD_MANIFEST below the remote, parsed; of the options stop and progress
+ * count, the latter with totals of 0.
  *
  * Returns 0; the results of remote_wait(); -EBADMSG; -ECANCELED. */
-int download_manifest(Remote *remote, const atomic_bool *stop, Manifest **ret, Err *err);
+int download_manifest(Remote *remote, const DownloadOptions *o, Manifest **ret, Err *err);
 
 /* download_files - what is missing of the files below the manifest's root, which is made.
  *

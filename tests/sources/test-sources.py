@@ -5,9 +5,11 @@ what was wanted, and no chunk that was handed out is wrong. One line a case."""
 import contextlib
 import os
 import pathlib
+import random
 import re
 import shutil
 import signal
+import socket
 import struct
 import subprocess
 import sys
@@ -195,6 +197,22 @@ def dropped_connections_are_taken_up(b, s, mode):
 def short_answers_go_on(b, s, mode):
     s.answer = lambda reply: reply.short(200_000) if reply.request.range else reply.good()
     b.configure(s.url("/models/wan"), mode=mode)
+    b.run()
+    assert sum(r.sent for r in weights_of(s)) == b.weights()
+
+
+@both_modes
+def answers_that_promise_more_are_taken_up(b, s, mode):
+    """The whole range in the head, fewer bytes behind it, and the connection stays."""
+    def answer(reply):
+        begin, end = reply.wanted()
+        if not reply.request.range:
+            return reply.good()
+        n = min(end - begin, 250_000)
+        reply.head(206, n, Content_Range=f"bytes {begin}-{end - 1}/{len(reply.data)}")
+        reply.body(reply.data[begin:begin + n])
+    s.answer = answer
+    b.configure(s.url("/models/wan"), mode=mode, retries=1)
     b.run()
     assert sum(r.sent for r in weights_of(s)) == b.weights()
 
@@ -534,6 +552,38 @@ def killed_and_resumed(b):
             b.here.mkdir()
 
 
+def killed_at_any_moment(b):
+    """Whatever is in memory or in the cache then, the next run gets right."""
+    chance = random.Random(7)
+
+    def answer(reply):
+        if ".safetensors" in reply.request.path:
+            time.sleep(0.02)
+        reply.good()
+    with Server(b.site) as s:
+        s.answer = answer
+        for mode in ("direct", "cache"):
+            b.configure(s.url("/models/wan"), mode=mode, connections=2)
+            partial = 0
+            for _ in range(10):
+                shutil.rmtree(b.here)
+                b.here.mkdir()
+                b.done()
+                for _ in range(2):
+                    s.forget()
+                    n = chance.randrange(len(b.manifest.chunks) + 1)
+                    process = subprocess.Popen(b.command(), stderr=subprocess.DEVNULL)
+                    while len(weights_of(s)) < n and process.poll() is None:
+                        time.sleep(0.001)
+                    time.sleep(chance.uniform(0, 0.02))
+                    process.kill()
+                    process.wait()
+                    partial += 0 < b.look()[0] < len(b.manifest.chunks) or bool(list(b.kept.rglob("*.part")))
+                b.run()
+            assert partial > 0
+            b.done()
+
+
 def terminated_keeps_what_is_there(b):
     for mode in ("cache", "direct"):
         with Server(b.site) as s:
@@ -679,9 +729,15 @@ def daemon_says_what_is_missing(b):
                 video = d.wait(d.create(num_inference_steps=1, num_frames=1, size="64x64"))
                 assert video["status"] == "completed", video
         assert f"the manifest of '{s.url('/models/wan')}' was not fetched yet" in reason("direct")
+        doctor = subprocess.run([CTL, "--config", b.work / "preheat.conf", "doctor", "--preheatd", PREHEATD],
+                                capture_output=True, text=True)
+        assert "systemctl enable preheat-fetch" in doctor.stdout, doctor
         b.configure(s.url("/models/wan"), mode="direct")
         b.run()
         serves("direct")
+        common = (CTL, "--config", b.work / "preheat.conf")
+        status = subprocess.run([*common, "status"], capture_output=True, text=True)
+        assert s.url("/models/wan") in status.stdout, status
         b.done()
         said = reason("direct")
         assert s.url("/models/wan") in said and "not in memory" in said, said
@@ -690,8 +746,26 @@ def daemon_says_what_is_missing(b):
         b.configure(s.url("/models/wan"))
         b.run("--fetch")
         serves("cache")
-        status = subprocess.run([CTL, "--config", b.work / "preheat.conf", "status"], capture_output=True, text=True)
+        status = subprocess.run([*common, "status"], capture_output=True, text=True)
         assert str(b.files) in status.stdout, status
+
+
+def waiting_is_told_to_systemd(b):
+    """A start that waits for a busy server is not hung."""
+    with Server(b.site) as s, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as bus:
+        bus.bind(str(b.work / "notify"))
+        s.answer = lambda reply: reply.status(503, Retry_After="3") if len(s.seen()) == 1 else reply.good()
+        b.configure(s.url("/models/wan"))
+        env = dict(os.environ, NOTIFY_SOCKET=str(b.work / "notify"))
+        process = subprocess.Popen(b.command("--fetch"), env=env, stderr=subprocess.DEVNULL)
+        bus.settimeout(0.2)
+        told = []
+        while process.poll() is None:
+            with contextlib.suppress(TimeoutError):
+                told.append(bus.recv(4096).decode())
+        assert process.returncode == 0
+        waited = told[:[i for i, t in enumerate(told) if "fetching: " in t][0]]
+        assert sum("EXTEND_TIMEOUT_USEC=" in t for t in waited) >= 2 and "STATUS=fetching the manifest" in waited, told
 
 
 def reserve_waits_for_the_manifest(b):
@@ -707,13 +781,15 @@ def reserve_waits_for_the_manifest(b):
 
 
 CASES = [direct_leaves_the_disk_alone, cache_is_filled_once, dropped_connections_are_taken_up, short_answers_go_on,
-         answers_without_bytes_are_given_up, wrong_bytes_are_fetched_again, wrong_bytes_for_ever_are_never_handed_out,
+         answers_that_promise_more_are_taken_up, answers_without_bytes_are_given_up, wrong_bytes_are_fetched_again,
+         wrong_bytes_for_ever_are_never_handed_out,
          busy_servers_are_waited_for, servers_that_stay_busy_are_given_up, ranges_ignored, ranges_ignored_and_dropped,
          stalls_are_broken_off, bandwidth_is_kept, ranges_that_do_not_fit_are_refused, files_that_changed_are_told,
          manifests_are_checked, digest_is_pinned, new_manifest_replaces_the_old_one, another_source_is_another_model,
-         redirects_stay_with_http, token_is_sent, killed_and_resumed, terminated_keeps_what_is_there,
+         redirects_stay_with_http, token_is_sent, killed_and_resumed, killed_at_any_moment, terminated_keeps_what_is_there,
          damage_in_the_cache_is_mended, two_at_a_time_are_one_too_many, full_disk_is_told, certificates_are_checked,
-         object_store_requests_are_signed, daemon_says_what_is_missing, reserve_waits_for_the_manifest]
+         object_store_requests_are_signed, daemon_says_what_is_missing, waiting_is_told_to_systemd,
+         reserve_waits_for_the_manifest]
 
 results = []
 for case in CASES:
