@@ -7,6 +7,7 @@
 #include "base/str.h"
 
 #include <fcntl.h>
+#include <sys/socket.h>
 
 DEFINE_CLEANUP(Manifest, manifest_free)
 
@@ -36,10 +37,24 @@ static char *next_line(char **rest) {
     return line;
 }
 
+/* A sandbox without a network is told at once, not found out by trying to connect. */
+static int check_network(Err *err) {
+    _cleanup_close_ int v4 = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    _cleanup_close_ int v6 = socket(AF_INET6, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    if (v4 >= 0 || v6 >= 0)
+        return 0;
+    return err_set(err, -errno,
+            "no network is allowed here (%s): preheat-fetch.service has one, with "
+            "warmup-direct.conf preheat-warmup.service, too",
+            strerror(errno));
+}
+
 int supply_remote(const Supply *s, Remote **ret, Err *err) {
     const Config *c = s->config;
     _cleanup_free_ char *token = NULL, *key = NULL;
-    int r = read_credential(s, TOKEN_FILE, &token, err);
+    int r = check_network(err);
+    if (r == 0)
+        r = read_credential(s, TOKEN_FILE, &token, err);
     if (r == 0)
         r = read_credential(s, KEY_FILE, &key, err);
     if (r < 0)

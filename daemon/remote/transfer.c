@@ -82,6 +82,7 @@ static void set_protocols(Transfer *t) {
             t->curl, CURLOPT_REDIR_PROTOCOLS_STR, l->secure ? "https" : "http,https");
     /* A signature is for one address. */
     (void)curl_easy_setopt(t->curl, CURLOPT_FOLLOWLOCATION, l->s3 ? 0L : 1L);
+    (void)curl_easy_setopt(t->curl, CURLOPT_DISALLOW_USERNAME_IN_URL, 1L);
     (void)curl_easy_setopt(t->curl, CURLOPT_MAXREDIRS, (long)MAX_REDIRECTS);
     /* Several connections are several windows; streams of one would share it. */
     (void)curl_easy_setopt(t->curl, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);

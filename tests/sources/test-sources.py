@@ -483,6 +483,9 @@ def redirects_stay_with_http(b):
             go(lambda path: target)
             said = b.run("--fetch", code=1)
             assert s.url() in said and "rotocol" in said, said
+        go(lambda path: f"http://user:secret@localhost:{t.port}{path}")
+        said = b.run("--fetch", code=1)
+        assert "secret" not in said and not t.seen(), said
         go(lambda path: s.url(path))
         said = b.run("--fetch", code=1)
         assert "redirects" in said, said

@@ -480,7 +480,8 @@ def case_model_from_a_source(m):
         configure(m, SOURCED.format("direct"))
         m.run("rm", "-r", f"{kept}/files")
         with Elsewhere(m):
-            assert warm_again(m) != "active"  # the warm-up has no network
+            assert warm_again(m) != "active"
+            assert "no network is allowed here" in m.run("journalctl", "--no-pager", "-u", "preheat-warmup").stdout
             directory = "/etc/systemd/system/preheat-warmup.service.d"
             m.run("mkdir", "-p", directory)
             m.run("ln", "-s", "/usr/share/preheat/warmup-direct.conf", directory)
