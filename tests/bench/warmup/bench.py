@@ -184,4 +184,5 @@ def main():
         os.rmdir(huge)
 
 
-main()
+if __name__ == "__main__":
+    main()
