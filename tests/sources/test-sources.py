@@ -24,7 +24,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "daemon"
 from daemon import Daemon, Place  # noqa: E402
 
 WARMUP, CTL, PREHEATD, MEDIA, MODEL = map(os.path.abspath, sys.argv[1:6])
-PAGE = 2 << 20
+OFFICIAL = pathlib.Path(__file__).resolve().parent.parent / "golden" / "official" / "model"
 READY, BAD = 0xA53CF00F, 0x0FF0A5A5
 DIT = "transformer/diffusion_pytorch_model.safetensors"
 VAE = "vae/diffusion_pytorch_model.safetensors"
@@ -60,11 +60,11 @@ class Manifest:
 class Bench:
     """A model to serve, and a place to fetch it to."""
 
-    def __init__(self, work):
+    def __init__(self, work, model=MODEL):
         self.work = work
         self.site, self.here = work / "site", work / "here"
         self.root = self.site / "models" / "wan"
-        shutil.copytree(MODEL, self.root)
+        shutil.copytree(model, self.root)
         self.here.mkdir()
         self.publish()
         self.segment = pathlib.Path(f"/dev/shm/preheat-test-sources-{os.getpid()}")
@@ -135,7 +135,7 @@ class Bench:
 
 
 def weights_of(server):
-    return server.seen(".safetensors")
+    return [r for r in server.seen() if r.name != "preheat.manifest"]
 
 
 def direct_leaves_the_disk_alone(b):
@@ -167,6 +167,20 @@ def cache_is_filled_once(b):
     said = b.run("--fetch")
     assert "keeping the manifest" in said and "cannot connect" in said, said
     assert "are as the manifest says" in b.run("--verify")
+
+
+def official_files_come_as_they_are(b):
+    """A .pth file's chunks are bytes like any other's."""
+    o = Bench(b.work / "official", OFFICIAL)
+    with Server(o.site) as s:
+        for mode in ("direct", "cache"):
+            s.forget()
+            o.configure(s.url("/models/wan"), mode=mode)
+            o.run()
+            assert {r.name.rsplit(".", 1)[1] for r in weights_of(s)} == {"pth", "safetensors"}, weights_of(s)
+            assert sum(r.sent for r in weights_of(s)) == o.weights()
+            o.done()
+    o.check_cache()
 
 
 def both_modes(case):
@@ -783,7 +797,8 @@ def reserve_waits_for_the_manifest(b):
         assert "mode is direct" in b.run("--verify", code=1)
 
 
-CASES = [direct_leaves_the_disk_alone, cache_is_filled_once, dropped_connections_are_taken_up, short_answers_go_on,
+CASES = [direct_leaves_the_disk_alone, cache_is_filled_once, official_files_come_as_they_are,
+         dropped_connections_are_taken_up, short_answers_go_on,
          answers_that_promise_more_are_taken_up, answers_without_bytes_are_given_up, wrong_bytes_are_fetched_again,
          wrong_bytes_for_ever_are_never_handed_out,
          busy_servers_are_waited_for, servers_that_stay_busy_are_given_up, ranges_ignored, ranges_ignored_and_dropped,
