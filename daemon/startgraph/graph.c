@@ -15,6 +15,7 @@ struct StepCall {
     Graph *graph;
     size_t index;
     StepFunc *func;
+    bool last;
     atomic_bool late; /* relaxed: a hint to stop early; whoever decides by it holds the lock */
     bool returned;
     int result;
@@ -52,6 +53,10 @@ const char *step_outcome_name(StepOutcome o) {
 
 bool step_is_late(const StepCall *call) {
     return atomic_load_explicit(&call->late, memory_order_relaxed);
+}
+
+bool step_is_last_try(const StepCall *call) {
+    return call->last;
 }
 
 static size_t n_needs(const Step *s) {
@@ -168,7 +173,7 @@ static int start_detached(StepCall *c) {
 }
 
 /* One try under the step's timeout, hence on a thread that can be left behind. Lock held. */
-static int try_with_timeout(Graph *g, size_t index, StepFunc *func, Err *err) {
+static int try_with_timeout(Graph *g, size_t index, StepFunc *func, bool last, Err *err) {
     uint64_t timeout = g->options.steps[index].timeout_usec;
     StepCall *c = calloc(1, sizeof(*c));
     if (!c)
@@ -176,6 +181,7 @@ static int try_with_timeout(Graph *g, size_t index, StepFunc *func, Err *err) {
     c->graph = g;
     c->index = index;
     c->func = func;
+    c->last = last;
     int r = start_detached(c);
     if (r < 0) {
         free(c);
@@ -197,10 +203,10 @@ static int try_with_timeout(Graph *g, size_t index, StepFunc *func, Err *err) {
 }
 
 /* Lock held; let go while the step runs. */
-static int try_once(Graph *g, size_t index, StepFunc *func, Err *err) {
+static int try_once(Graph *g, size_t index, StepFunc *func, bool last, Err *err) {
     if (g->options.steps[index].timeout_usec > 0)
-        return try_with_timeout(g, index, func, err);
-    StepCall c = {.graph = g, .index = index, .func = func};
+        return try_with_timeout(g, index, func, last, err);
+    StepCall c = {.graph = g, .index = index, .func = func, .last = last};
     (void)pthread_mutex_unlock(&g->lock);
     int r = func(g->options.context, &c, err);
     (void)pthread_mutex_lock(&g->lock);
@@ -222,15 +228,20 @@ static StepOutcome run_step(Graph *g, size_t index, StepReport *report) {
         }
         Err last = {0};
         report->tries++;
-        r = try_once(g, index, step->run, &last);
-        if (r == 0)
-            return STEP_DONE; /* the reason of an earlier try stays in the report */
+        r = try_once(g, index, step->run, i == step->retries, &last);
+        if (r == 0) { /* the reason of an earlier try stays in the report */
+            if (last.code)
+                report->err = last;
+            return STEP_DONE;
+        }
         err_clear(&report->err);
         (void)err_set(&report->err, r, "%s", last.code ? err_text(&last) : strerror(-r));
+        if (step->retried != 0 && r != step->retried)
+            break;
     }
     if (step->fallback && !g->stopping) {
         Err second = {0};
-        if (try_once(g, index, step->fallback, &second) == 0)
+        if (try_once(g, index, step->fallback, true, &second) == 0)
             return STEP_FELL_BACK;
         (void)err_prefix(&report->err, r, "%s, after", err_text(&second));
     }

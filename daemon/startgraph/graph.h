@@ -25,8 +25,8 @@ typedef enum StepFailure {
     STEP_GO_ON,           /* what needs the step runs all the same */
 } StepFailure;
 
-/* Returns 0 or negative errno. Long steps ask step_is_late(call) now and then and stop if it is
- * true. */
+/* Returns 0 or negative errno; with 0, a sentence in err is a remark that the report keeps. Long
+ * steps ask step_is_late(call) now and then and stop if it is true. */
 typedef int StepFunc(void *context, const StepCall *call, Err *err);
 
 typedef struct Step {
@@ -39,11 +39,15 @@ typedef struct Step {
     StepFailure on_failure;
     uint64_t timeout_usec; /* of one try; 0: none */
     int retries;           /* tries after the first */
+    int retried;           /* the failure, a negative errno, that they are for; 0: any */
     uint64_t backoff_usec; /* before the first retry, doubled for each further one */
 } Step;
 
 /* step_is_late - true when nobody waits for this try any more. */
 bool step_is_late(const StepCall *call);
+
+/* step_is_last_try - false when a failure that the step's `retried` names will be tried again. */
+bool step_is_last_try(const StepCall *call);
 
 typedef enum StepOutcome {
     STEP_PENDING,
@@ -66,7 +70,7 @@ typedef struct StepReport {
     int tries;
     uint64_t start_usec, end_usec; /* since graph_start(); 0 where it has not come to that */
     int last_need;                 /* index of the need that ended last, -1: none */
-    Err err; /* the last failure, also one that a retry or the fallback mended */
+    Err err; /* the last failure, also one that a retry or the fallback mended; or a remark */
 } StepReport;
 
 typedef struct GraphOptions {

@@ -215,6 +215,59 @@ static void retries_and_fallback(void **state) {
     graph_free(g);
 }
 
+static int do_remark(void *context, const StepCall *call, Err *err) {
+    note(context, step_is_last_try(call) ? 'l' : 'r');
+    (void)err_set(err, -EPERM, "slower than it should be");
+    return 0;
+}
+
+static int do_fail_until_last(void *context, const StepCall *call, Err *err) {
+    note(context, step_is_last_try(call) ? 'l' : 'x');
+    return step_is_last_try(call) ? 0 : err_set(err, -EAGAIN, "not yet");
+}
+
+static void only_the_named_failure_is_retried(void **state) {
+    const Step steps[] = {
+            {.name = "other",
+                    .run = do_fail,
+                    .retries = 3,
+                    .retried = -EAGAIN,
+                    .on_failure = STEP_GO_ON},
+            {.name = "named",
+                    .needs = {"other"},
+                    .run = do_fail_until_last,
+                    .retries = 2,
+                    .retried = -EAGAIN},
+    };
+    World w;
+    Graph *g = START(&w, steps);
+    GraphState s;
+    assert_int_equal(graph_wait(g, USEC_INFINITY, &s, NULL), 0);
+    StepReport reports[2];
+    graph_report(g, reports);
+    assert_int_equal(reports[0].tries, 1);
+    assert_int_equal(reports[0].outcome, STEP_FAILED);
+    assert_int_equal(reports[1].tries, 3);
+    assert_int_equal(reports[1].outcome, STEP_DONE);
+    assert_string_equal(w.trace, "xxxl");
+    graph_free(g);
+}
+
+static void a_remark_of_success_is_reported(void **state) {
+    const Step steps[] = {{.name = "slow", .run = do_remark}};
+    World w;
+    Graph *g = START(&w, steps);
+    GraphState s;
+    assert_int_equal(graph_wait(g, USEC_INFINITY, &s, NULL), 0);
+    assert_int_equal(s, GRAPH_DONE);
+    StepReport report;
+    graph_report(g, &report);
+    assert_int_equal(report.outcome, STEP_DONE);
+    assert_int_equal(report.err.code, -EPERM);
+    assert_string_equal(err_text(&report.err), "slower than it should be");
+    graph_free(g);
+}
+
 static void a_late_try_is_given_up_and_undone(void **state) {
     const Step steps[] = {
             {.name = "slow",
@@ -286,6 +339,8 @@ int main(void) {
             cmocka_unit_test(other_failures_skip_or_go_on),
             cmocka_unit_test(a_skipped_critical_step_is_a_failure),
             cmocka_unit_test(retries_and_fallback),
+            cmocka_unit_test(only_the_named_failure_is_retried),
+            cmocka_unit_test(a_remark_of_success_is_reported),
             cmocka_unit_test(a_late_try_is_given_up_and_undone),
             cmocka_unit_test(waiting_has_a_timeout),
             cmocka_unit_test(bad_tables_are_refused),
