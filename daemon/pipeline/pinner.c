@@ -13,7 +13,8 @@ struct Pinner {
     Backend *backend;
     const char *data;
     uint64_t bytes;
-    size_t n_windows;
+    size_t n_windows, n_refused;
+    Err refusal; /* the first */
     enum { WINDOW_UNTRIED, WINDOW_PINNED, WINDOW_REFUSED } window[];
 };
 
@@ -57,7 +58,18 @@ void pinner_cover(Pinner *p, const void *data, size_t n) {
     for (size_t i = at / WINDOW_BYTES; i <= (at + n - 1) / WINDOW_BYTES; i++) {
         if (p->window[i] != WINDOW_UNTRIED)
             continue;
-        int r = backend_pin(p->backend, p->data + i * WINDOW_BYTES, window_bytes(p, i), NULL);
+        Err *why = p->n_refused == 0 ? &p->refusal : NULL;
+        int r = backend_pin(p->backend, p->data + i * WINDOW_BYTES, window_bytes(p, i), why);
         p->window[i] = r == 0 ? WINDOW_PINNED : WINDOW_REFUSED;
+        p->n_refused += r < 0;
     }
+}
+
+void pinner_remark(const Pinner *p, Err *err) {
+    if (p && p->n_refused > 0)
+        (void)err_set(err, p->refusal.code ? p->refusal.code : -ENOMEM,
+                "%zu of %zu pieces of the segment are copied without locked pages, which is "
+                "slower: "
+                "%s",
+                p->n_refused, p->n_windows, err_text(&p->refusal));
 }

@@ -21,4 +21,8 @@ Pinner *pinner_free(Pinner *p);
  * locked is copied from all the same, only slower. */
 void pinner_cover(Pinner *p, const void *data, size_t n);
 
+/* pinner_remark - says in err how many windows could not be locked, and why; nothing when all
+ * could. */
+void pinner_remark(const Pinner *p, Err *err);
+
 #endif

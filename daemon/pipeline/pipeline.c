@@ -238,12 +238,20 @@ static int load(Pipeline *p, const PipelineLoad *how, Err *err) {
     int r = stream_new(p->backend, 0, &s, err);
     ResidencyLoad pinned = *how;
     pinned.pinner = p->pinner;
-    return r < 0 ? r : residency_load(p->model, s, p->residency, &pinned, err);
+    if (r == 0)
+        r = residency_load(p->model, s, p->residency, &pinned, err);
+    /* Where the stream failed, groups may count as loaded that are not. */
+    bool sound = !s || stream_failure(s, NULL) == 0;
+    return r == -ENOMEM && how->may_retry && sound ? -EAGAIN : r;
 }
 
 int pipeline_load(Pipeline *p, const PipelineLoad *how, Err *err) {
     p->load_timeout_usec = how->timeout_usec;
     int r = load(p, how, err);
+    if (r == -EAGAIN)
+        return r;
+    if (r == 0)
+        pinner_remark(p->pinner, err);
     weights_settle(umt5_weights(p->model->umt5));
     weights_settle(dit_weights(p->model->dit));
     weights_settle(vae_weights(p->model->vae));

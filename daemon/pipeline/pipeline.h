@@ -36,12 +36,14 @@ Pipeline *pipeline_free(Pipeline *p);
  * Returns 0; -E2BIG with the numbers when it fits in no way. */
 int pipeline_plan(Pipeline *p, Backend *b, const Request *reserve, uint64_t held_bytes, Err *err);
 
-/* pipeline_load - brings in the weights, in order of first use. Called once, from any thread. Where
+/* pipeline_load - brings in the weights, in order of first use. From any thread, one. Where
  * all of them stay, pipeline_run() may be running and waits for a layer's weights when it comes to
  * that layer; else it waits for the whole load.
  *
- * Returns 0; -ENOMEM; -ETIMEDOUT when bytes did not arrive; what on_group said. After a failure a
- * run fails where weights are missing. */
+ * Returns 0, with a remark in err when pages could not be locked and the copies were slower for it;
+ * -ENOMEM; -ETIMEDOUT when bytes did not arrive; what on_group said. After a failure a run fails
+ * where weights are missing. With how->may_retry also -EAGAIN: device memory was short, nothing is
+ * lost, runs wait, and the function must be called again. */
 typedef ResidencyLoad PipelineLoad;
 int pipeline_load(Pipeline *p, const PipelineLoad *how, Err *err);
 

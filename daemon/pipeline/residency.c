@@ -86,7 +86,7 @@ static int load_group(Loading *l, WeightGroup *g, Err *err) {
     int r;
     if (l->how->parked && weights_group_bytes(g, stream_backend(l->s)) > 0) {
         Memory **m = &l->how->parked[l->n_adopted++];
-        r = weights_adopt_group(g, l->s, *m, l->how->timeout_usec, err);
+        r = *m ? weights_adopt_group(g, l->s, *m, l->how->timeout_usec, err) : 0;
         if (r == 0)
             *m = NULL;
     } else {

@@ -45,6 +45,7 @@ typedef struct ResidencyLoad {
     Pinner *pinner;        /* covers what is copied, before it is; NULL: nothing is page-locked */
     Memory **parked;       /* of residency_parkable()'s groups, from an earlier process: adopted
                             * instead of loaded, taken and set to NULL one by one; or NULL */
+    bool may_retry;        /* pipeline_load() may be called again when memory is short */
     ResidencyLoaded *on_group;
     void *context;
 } ResidencyLoad;

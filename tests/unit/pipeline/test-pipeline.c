@@ -4,6 +4,7 @@
 #include "backend/interface.h"
 #include "base/clock.h"
 #include "base/digest.h"
+#include "base/size.h"
 #include "pipeline/pipeline.h"
 #include "pipeline/run-impl.h"
 #include "store/manifest.h"
@@ -529,6 +530,31 @@ static void parked_weights_are_what_is_computed_with(void **state) {
     close_parked(&parked);
 }
 
+/* Device memory that somebody else has while the weights are loaded, and then gives back. */
+static void a_load_can_be_tried_again_when_memory_was_short(void **state) {
+    Bench b;
+    Err err = {0};
+    assert_int_equal(bench_open(&b, 0, &err), 0);
+    bench_load(&b);
+    Digest wanted = run(&b, &small, NULL);
+    bench_close(&b);
+
+    uint64_t limit = 64 * MIB;
+    Memory *taken;
+    assert_int_equal(bench_open(&b, limit, &err), 0);
+    assert_int_equal(
+            memory_new(b.backend, backend_memory_free(b.backend) - 100000, &taken, &err), 0);
+    const PipelineLoad how = {.timeout_usec = USEC_INFINITY, .may_retry = true};
+    assert_int_equal(pipeline_load(b.pipeline, &how, &err), -EAGAIN);
+    assert_non_null(strstr(err_text(&err), "bytes of memory wanted"));
+    memory_free(taken);
+    err_clear(&err);
+    bench_load(&b);
+    Digest d = run(&b, &small, NULL);
+    assert_true(digest_eq(&d, &wanted));
+    bench_close(&b);
+}
+
 static void a_piece_of_another_size_is_refused(void **state) {
     Bench b;
     uint64_t bytes[RESIDENCY_MAX_PARKABLE];
@@ -556,6 +582,7 @@ int main(void) {
             cmocka_unit_test(failures_end_a_run_and_leave_the_pipeline_usable),
             cmocka_unit_test(parked_weights_give_the_same_bytes),
             cmocka_unit_test(parked_weights_are_what_is_computed_with),
+            cmocka_unit_test(a_load_can_be_tried_again_when_memory_was_short),
             cmocka_unit_test(a_piece_of_another_size_is_refused),
             cmocka_unit_test(what_the_model_cannot_make_is_refused),
     };
