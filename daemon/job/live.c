@@ -45,12 +45,21 @@ static bool goes_before(const Live *a, const Live *b) {
 
 Live *live_next(JobQueue *q) {
     Live *best = NULL;
+    uint64_t now = clock_usec();
     for (size_t i = 0; i < q->n_live; i++) {
         Live *l = q->live[i];
-        if (is_queued(l) && (!best || goes_before(l, best)))
+        if (is_queued(l) && l->not_before_usec <= now && (!best || goes_before(l, best)))
             best = l;
     }
     return best;
+}
+
+uint64_t live_due(const JobQueue *q) {
+    uint64_t due = USEC_INFINITY;
+    for (size_t i = 0; i < q->n_live; i++)
+        if (is_queued(q->live[i]) && q->live[i]->not_before_usec > 0)
+            due = MIN(due, q->live[i]->not_before_usec);
+    return due;
 }
 
 bool live_reserve(JobQueue *q, size_t n) {
@@ -144,6 +153,8 @@ int live_overlay(JobQueue *q, Live *l, JobInfo *info, Err *err) {
     if (l->ended)
         return show_outcome(&l->outcome, info, err);
     if (!l->running) {
+        free(info->error_message);
+        info->error_message = l->n_short > 0 ? strdup(l->outcome.error_message) : NULL;
         info->state = JOB_QUEUED;
         info->queue_position = position_of(q, l);
         info->eta_seconds = live_eta(q, l);

@@ -19,12 +19,14 @@ typedef struct Live {
     Request shape;     /* numbers only, for estimates: the strings are NULL */
     Progress progress;
     uint64_t began_usec;
-    int percent;      /* the highest that was shown */
-    bool running;     /* in the worker's hands */
-    bool cancelled;   /* a client does not want it any more */
-    bool interrupted; /* the daemon is going away */
-    bool ended;       /* outcome is to be written yet */
-    JobOutcome outcome;
+    int percent;              /* the highest that was shown */
+    bool running;             /* in the worker's hands */
+    bool cancelled;           /* a client does not want it any more */
+    bool interrupted;         /* the daemon is going away */
+    int n_short;              /* times that it ran out of memory and was put back */
+    uint64_t not_before_usec; /* when it may run again */
+    bool ended;               /* outcome is to be written yet */
+    JobOutcome outcome;       /* of a job that was put back for want of memory, the reason alone */
 } Live;
 
 struct JobQueue {
@@ -68,8 +70,11 @@ const Live *live_running(const JobQueue *q);
 size_t live_count_queued(const JobQueue *q);
 size_t live_count_client(const JobQueue *q, const char *client); /* queued and running */
 
-/* live_next - the queued job whose turn it is, NULL when there is none. */
+/* live_next - the queued job whose turn it is, NULL when there is none; those that wait for memory
+ * let others pass. live_due - when the first of these may run again, USEC_INFINITY: there are none.
+ */
 Live *live_next(JobQueue *q);
+uint64_t live_due(const JobQueue *q);
 
 /* live_reserve - room for n more; live_add cannot fail afterwards. age_usec: how long ago the job
  * was submitted. */

@@ -171,8 +171,10 @@ static int learn_from(void *context, JobRow *row) {
 
 static int open_all(JobQueue *q, Err *err) {
     int r = take_directory(q, err);
-    if (r == 0)
-        r = job_table_open(q->options.state_dir, &q->table, &q->warning, err);
+    if (r < 0)
+        return r; /* nothing is registered: the caller may try again with the same metrics */
+    queue_metrics_init(&q->metrics, q->options.metrics);
+    r = job_table_open(q->options.state_dir, &q->table, &q->warning, err);
     if (r == 0)
         r = resume(q, err);
     if (r == 0)
@@ -194,7 +196,6 @@ int job_queue_open(const JobQueueOptions *options, JobQueue **ret, Err *err) {
     q->dir_fd = q->lock_fd = -1;
     (void)pthread_mutex_init(&q->lock, NULL); /* neither fails with default attributes */
     (void)pthread_cond_init(&q->wake, NULL);
-    queue_metrics_init(&q->metrics, options->metrics);
     int r = open_all(q, err);
     q->options.state_dir = NULL; /* the caller's; used while opening only */
     if (r < 0)

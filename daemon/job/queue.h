@@ -27,12 +27,15 @@ typedef struct JobQueueOptions {
     uint64_t max_stored_bytes; /* of all files in videos/; the oldest go first; 0: no limit */
     uint64_t ageing_usec;      /* a batch job waits no longer than this behind interactive ones that
                                   came after it; 0: JOB_AGEING_USEC */
+    int memory_retries; /* of a job that ran out of memory, which another program may give back */
+    uint64_t memory_delay_usec; /* before the first of these; doubled for each further one */
     JobResume resume;
     Metrics *metrics; /* borrowed, NULL: counts nothing */
     JobRun *run;
     /* Any of these may be NULL. begin and end run on the worker thread, before its first and after
      * its last job; begin may take its time, jobs wait in the queue. finished is called on the
-     * worker thread after a job has completed, failed or been put back. changed is called on any
+     * worker thread after a job has completed, failed or been put back; for want of memory only
+     * the first time, with the reason in error_message. changed is called on any
      * thread after every change of state, with the lock held: it only wakes somebody. */
     void (*begin)(void *context);
     void (*end)(void *context);

@@ -4,7 +4,9 @@
 #include "base/clock.h"
 #include "job/job-files.h"
 
+#include <errno.h>
 #include <string.h>
+#include <time.h>
 
 /* What one run needs; used without the lock. */
 typedef struct Run {
@@ -98,8 +100,22 @@ static void put_back(JobQueue *q, Live *l) {
     l->running = l->interrupted = false;
 }
 
+/* What somebody else has of the memory, at a start often an earlier process, may be free soon. */
+static bool put_off(JobQueue *q, Live *l, int r, const Err *err) {
+    if (r != -ENOMEM || l->cancelled || l->interrupted || l->n_short >= q->options.memory_retries)
+        return false;
+    put_back(q, l);
+    l->not_before_usec = clock_deadline(q->options.memory_delay_usec << l->n_short++);
+    l->outcome = job_queue_failure(q, job_error_code(r), err_text(err));
+    return true;
+}
+
 static void settle(JobQueue *q, Live *l, int r, const Err *err, JobOutcome *o) {
     job_files_remove_parts(q->dir_fd, l->id);
+    if (put_off(q, l, r, err)) {
+        job_queue_changed(q);
+        return;
+    }
     if (r < 0 && l->interrupted && !l->cancelled && q->options.resume == JOB_RESUME_REQUEUE) {
         put_back(q, l);
     } else {
@@ -131,7 +147,9 @@ static void work_on(JobQueue *q, Live *l) {
     job_queue_lock(q);
     settle(q, l, r, &err, &o);
     JobInfo info;
-    if (q->options.finished && job_queue_info(q, id, &info, NULL) == 0) {
+    Live *put_back = live_find(q, id); /* or one whose end could not be written */
+    bool told = put_back && !put_back->ended && put_back->n_short > 1;
+    if (q->options.finished && !told && job_queue_info(q, id, &info, NULL) == 0) {
         job_queue_unlock(q);
         q->options.finished(q->options.context, &info);
         job_info_done(&info);
@@ -151,9 +169,19 @@ static int64_t next_expiry(JobQueue *q) {
     return next;
 }
 
-/* Until somebody wakes us, or a result's time is over. */
+/* Until somebody wakes us, a result's time is over, or a job that was put off may run again. */
 static void wait_for_work(JobQueue *q) {
     struct timespec until = {.tv_sec = next_expiry(q)}; /* the condition's clock is the wall's */
+    uint64_t due = q->draining ? USEC_INFINITY : live_due(q);
+    if (due != USEC_INFINITY) {
+        struct timespec now;
+        (void)clock_gettime(CLOCK_REALTIME, &now); /* cannot fail on this clock */
+        uint64_t nsec = (uint64_t)now.tv_nsec + clock_left(due) * 1000;
+        now.tv_sec += (time_t)(nsec / 1000000000);
+        now.tv_nsec = (long)(nsec % 1000000000);
+        if (until.tv_sec == 0 || now.tv_sec < until.tv_sec)
+            until = now;
+    }
     if (until.tv_sec > 0)
         (void)pthread_cond_timedwait(&q->wake, &q->lock, &until);
     else
