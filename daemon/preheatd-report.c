@@ -6,6 +6,7 @@
 #include "base/str.h"
 #include "startgraph/timeline.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -61,9 +62,33 @@ static void log_timeline(const StepReport *reports, size_t n) {
     buf_done(&text);
 }
 
+/* What did not go as it should and was mended, or gone on without; why a start was given up is told
+ * with the refusal. A segment that nobody filled is no fault. */
+static void log_remark(const StepReport *r) {
+    bool unfilled = r->outcome == STEP_FELL_BACK && r->err.code == -ENOENT;
+    int priority = unfilled ? LOG_INFO : LOG_WARNING;
+    _cleanup_free_ char *step = str_format("STEP=%s", r->name);
+    const char *const fields[] = {"PHASE=start", step, NULL};
+    const char *why = err_text(&r->err);
+    if (!step || !r->err.code)
+        return;
+    if (r->outcome == STEP_DONE && r->tries > 1)
+        log_line(priority, fields, "Step '%s' of the start: %s, done at attempt %d", r->name, why,
+                r->tries);
+    else if (r->outcome == STEP_DONE)
+        log_line(priority, fields, "Step '%s' of the start: %s, going on", r->name, why);
+    else if (r->outcome == STEP_FELL_BACK)
+        log_line(
+                priority, fields, "Step '%s' of the start: %s, taking the other way", r->name, why);
+    else if (r->outcome == STEP_FAILED || r->outcome == STEP_TIMED_OUT)
+        log_line(priority, fields, "Step '%s' of the start: %s, going on without", r->name, why);
+}
+
 void report_log(Startup *s, uint64_t before_usec, const StartupState *state) {
     StepReport reports[GRAPH_MAX_STEPS];
     size_t n = startup_timeline(s, reports);
+    for (size_t i = 0; i < n && state->stage == STARTUP_READY; i++)
+        log_remark(&reports[i]);
     double seconds = (double)(before_usec + timeline_end_usec(reports, n)) / 1e6;
     const char *tier = job_start_name(state->start);
     Buf path = {0};

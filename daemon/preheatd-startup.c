@@ -31,6 +31,7 @@ struct Startup {
     Parking *parking;
     Memory **parked; /* pieces that fit the pipeline; NULL: weights are loaded */
     Pipeline *pipeline;
+    Step steps[GRAPH_MAX_STEPS]; /* the table below, as the configuration changes it */
     Graph *graph;
 
     pthread_mutex_t lock; /* guards what follows */
@@ -117,6 +118,8 @@ static int step_backend(void *context, const StepCall *call, Err *err) {
     if (p->config->backend.kind != CONFIG_BACKEND_CPU) {
         Err why = {0};
         r = open_cuda(p, &options, &p->backend, &why);
+        if (r == -ENOMEM && !step_is_last_try(call)) /* another program's may go */
+            return err_set(err, -EAGAIN, "%s", err_text(&why));
         if (r < 0 && p->config->backend.kind == CONFIG_BACKEND_CUDA)
             return err_set(err, r, "%s", err_text(&why));
         if (r < 0)
@@ -198,6 +201,7 @@ static int step_load(void *context, const StepCall *call, Err *err) {
     const PipelineLoad how = {
             .timeout_usec = p->config->warmup.timeout_usec,
             .parked = p->parked,
+            .may_retry = !step_is_last_try(call),
             .on_group = group_loaded,
             .context = &loading,
     };
@@ -241,18 +245,29 @@ enum {
     N_STEPS
 };
 
+/* In the table: as the configuration says. Only for steps that hand nothing to other threads. */
+#define START_TIMEOUT USEC_INFINITY
+
 /* What a start consists of. The backend, which may have to wait for a driver, opens while files are
  * read and held against the architecture. A load that fails takes nothing back: the worker may be
  * using the pipeline. */
 static const Step steps[N_STEPS] = {
-        [STEP_MANIFEST] = {.name = "manifest", .run = step_manifest, .undo = undo_manifest},
+        [STEP_MANIFEST] = {.name = "manifest",
+                .run = step_manifest,
+                .undo = undo_manifest,
+                .timeout_usec = START_TIMEOUT},
         [STEP_VERSIONS] = {.name = "versions", .run = step_versions},
-        [STEP_BACKEND] = {.name = "backend", .run = step_backend, .undo = undo_backend},
+        [STEP_BACKEND] = {.name = "backend",
+                .run = step_backend,
+                .undo = undo_backend,
+                .timeout_usec = START_TIMEOUT,
+                .retried = -EAGAIN},
         [STEP_WEIGHTS] = {.name = "weights",
                 .needs = {"manifest"},
                 .run = step_segment,
                 .fallback = step_files,
-                .undo = undo_checkpoint},
+                .undo = undo_checkpoint,
+                .timeout_usec = START_TIMEOUT},
         [STEP_PARKED] = {.name = "parked",
                 .needs = {"manifest", "backend"},
                 .run = step_parked,
@@ -267,12 +282,25 @@ static const Step steps[N_STEPS] = {
         [STEP_LOAD] = {.name = "load",
                 .needs = {"plan"},
                 .run = step_load,
+                .retried = -EAGAIN,
                 .on_failure = STEP_SKIP_DEPENDENTS},
         [STEP_PARK] = {.name = "park",
                 .needs = {"load"},
                 .run = step_park,
                 .on_failure = STEP_GO_ON},
 };
+
+/* Only what may pass by itself is tried again. */
+static void apply_policy(Step *s, const Config *c) {
+    if (s->retried) {
+        s->retries = (int)c->daemon.start_retries;
+        s->backoff_usec = c->daemon.start_retry_delay_usec;
+    }
+    if (s->timeout_usec == START_TIMEOUT)
+        s->timeout_usec = c->daemon.start_timeout_usec;
+    if (c->daemon.start_fallback == CONFIG_NO)
+        s->fallback = NULL;
+}
 
 /* Why the model cannot be served once the graph has ended: 0 when it can. */
 static int verdict(Startup *p, GraphState *ret_state, Err *err) {
@@ -326,8 +354,12 @@ int startup_begin(const Config *config, Listen *listen, void (*changed)(void *co
     p->state = (StartupState){.stage = STARTUP_RUNNING, .phase = "starting"};
     (void)pthread_mutex_init(&p->lock, NULL);
     (void)pthread_cond_init(&p->ended, NULL);
+    for (size_t i = 0; i < N_STEPS; i++) {
+        p->steps[i] = steps[i];
+        apply_policy(&p->steps[i], config);
+    }
     const GraphOptions options = {
-            .steps = steps,
+            .steps = p->steps,
             .n_steps = ARRAY_LEN(steps),
             .context = p,
             .on_change = step_changed,

@@ -35,6 +35,8 @@
 enum {
     LAST_ANSWERS_USEC = 1000000,   /* for open connections when the daemon stops */
     PATIENCE_USEC = 5000000,       /* of connections, for the start to know the model's limits */
+    PROGRESS_USEC = 120000000,     /* from one sign of a start's life to the next */
+    CONTENDED_USEC = 5000000,      /* with a state directory that another has, before it leaves */
     REFUSED_IDLE_USEC = 60000000,  /* idle exit without a configuration */
     PICTURE_MAX_PIXELS = 64000000, /* of a client's first frame; 192 MB decoded in the child */
 };
@@ -52,6 +54,8 @@ typedef struct Daemon {
     Idle *idle;
     Watchdog *watchdog;
     LoopSource *terminate, *interrupt, *hangup, *wake, *http_fd, *http_timer, *stop_timer;
+    LoopSource *contended; /* another has the state directory: until it is tried again */
+    int n_contended;
     Metrics *metrics;
     JobQueue *jobs;
     HttpServer *http;
@@ -72,6 +76,7 @@ typedef struct Daemon {
 } Daemon;
 
 static void serve_http(void *context, uint32_t events);
+static void contend_again(void *context, uint32_t events);
 
 static void refuse(Daemon *d, const char *what, const Err *err) {
     if (!d->refusal[0])
@@ -86,12 +91,21 @@ static void worker_begins(void *context) {
         d->pipeline = NULL; /* each job fails with the reason */
 }
 
+/* Looked for before anything is computed, not when the first frame is there. */
+static int find_encoder(const char *program, Err *err) {
+    if (access(program, X_OK) < 0)
+        return err_set(err, -errno, "the encoder '%s' cannot be run: %s", program, strerror(errno));
+    return 0;
+}
+
 static int run_job(void *context, Job *job, Err *err) {
     Daemon *d = context;
     int r = 0;
     if (!d->pipeline)
         r = d->startup ? startup_wait(d->startup, &d->pipeline, err)
                        : err_set(err, -ENODEV, "%s", d->refusal);
+    if (r == 0)
+        r = find_encoder(d->config->media.program, err);
     if (r < 0)
         return r;
     StartupState state;
@@ -141,6 +155,8 @@ static void log_job(void *context, const JobInfo *info) {
                 " steps, started %s",
                 info->id, (double)total / 1e6, r->width, r->height, r->num_frames, r->steps,
                 start_name ? start_name : "unknown");
+    else if (info->error_message)
+        log_line(LOG_WARNING, fields, "Job %s: %s, trying again", info->id, info->error_message);
     else
         log_line(LOG_INFO, fields, "Job %s was interrupted, it is queued again", info->id);
 }
@@ -263,6 +279,10 @@ static void update_hold(Daemon *d) {
 static void finish_stop(Daemon *d) {
     if (!d->stopping || (d->jobs && job_queue_running(d->jobs)))
         return;
+    if (!d->http) {
+        loop_exit(d->loop, EXIT_SUCCESS);
+        return;
+    }
     if (!d->quiesced) {
         d->quiesced = true;
         http_server_quiesce(d->http);
@@ -277,6 +297,8 @@ static void finish_stop(Daemon *d) {
 static bool open_doors(Daemon *d) {
     if (d->http_fd)
         return true;
+    if (!d->http)
+        return false;
     if (!d->state.has_limits && !d->refusal[0] && !d->stopping && clock_left(d->doors_usec) > 0)
         return false;
     Err err = {0};
@@ -302,8 +324,13 @@ static void serve_http(void *context, uint32_t events) {
 static void tell_state(Daemon *d) {
     if (d->refusal[0]) {
         notify_status("Refusing requests: %s", d->refusal);
+    } else if (!d->startup) {
+        notify_status("Waiting for the state directory");
+        return;
     } else if (d->state.stage == STARTUP_RUNNING) {
         notify_status("%s: %d%%", d->state.phase, d->state.percent);
+        if (!d->stopping) /* a slow disk is no reason to be killed and begin again */
+            notify_extend(PROGRESS_USEC);
         return;
     } else {
         JobQueueLoad load = {0};
@@ -497,6 +524,8 @@ static int open_jobs(Daemon *d, Err *err) {
             .client_limit = c->daemon.client_limit,
             .retention_sec = (int64_t)(c->jobs.retention_usec / USEC_PER_SEC),
             .max_stored_bytes = c->jobs.max_stored_bytes,
+            .memory_retries = (int)c->daemon.start_retries,
+            .memory_delay_usec = c->daemon.start_retry_delay_usec,
             .resume = c->jobs.resume == CONFIG_RESUME_FAIL ? JOB_RESUME_FAIL : JOB_RESUME_REQUEUE,
             .metrics = d->metrics,
             .run = run_job,
@@ -526,6 +555,8 @@ static int open_loop(Daemon *d, Err *err) {
     if (r == 0)
         r = loop_add_timer(d->loop, give_up_waiting, d, &d->stop_timer, err);
     if (r == 0)
+        r = loop_add_timer(d->loop, contend_again, d, &d->contended, err);
+    if (r == 0)
         r = watchdog_new(d->loop, NULL, NULL, &d->watchdog, err);
     return r;
 }
@@ -535,6 +566,63 @@ static uint64_t idle_usec(const Daemon *d) {
     if (!d->listen.inherited)
         return 0;
     return d->config ? d->config->daemon.idle_exit_usec : REFUSED_IDLE_USEC;
+}
+
+/* Whoever has the state directory may be on its way out: it is tried again, with connections
+ * waiting in their sockets, then refused. A process that refuses for this leaves soon, so that the
+ * next connection tries anew. Returns whether to wait. */
+static bool wait_for_directory(Daemon *d, const Err *why) {
+    const Config *c = d->config;
+    if (d->n_contended < c->daemon.start_retries) {
+        if (d->n_contended == 0)
+            log_notice("Jobs cannot be kept yet: %s, trying again", err_text(why));
+        uint64_t delay = c->daemon.start_retry_delay_usec << d->n_contended++;
+        notify_extend(delay + PROGRESS_USEC);
+        loop_timer_set(d->contended, delay);
+        return true;
+    }
+    if (d->listen.inherited)
+        loop_timer_set(d->contended, CONTENDED_USEC);
+    return false;
+}
+
+/* Once there are configuration and sockets. */
+static int begin(Daemon *d, Err *err) {
+    Err why = {0};
+    int r = d->config ? open_jobs(d, &why) : 0;
+    if (r == -EBUSY && wait_for_directory(d, &why))
+        return 0;
+    if (r < 0)
+        refuse(d, "Jobs cannot be kept", &why);
+    r = open_http(d, err);
+    if (r == 0)
+        r = idle_new(d->loop, idle_usec(d), leave_when_idle, d, &d->idle, err);
+    if (r < 0 || d->refusal[0])
+        return r;
+    d->doors_usec = clock_deadline(PATIENCE_USEC);
+    loop_timer_set(d->http_timer, PATIENCE_USEC);
+    d->begun_usec = clock_usec();
+    report_read(d->config->jobs.state_dir, &d->last_start);
+    r = startup_begin(d->config, &d->listen, wake, d, &d->startup, err);
+    if (r == 0)
+        r = job_queue_start(d->jobs, err);
+    return r;
+}
+
+static void contend_again(void *context, uint32_t events) {
+    Daemon *d = context;
+    Err err = {0};
+    if (d->stopping)
+        return;
+    if (d->refusal[0]) {
+        log_info("Leaving; the next request starts the service again");
+        stop(d, 0);
+    } else if (begin(d, &err) < 0) {
+        log_error("%s", err_text(&err));
+        loop_exit(d->loop, EXIT_FAILURE);
+    } else {
+        look_around(d, 0);
+    }
 }
 
 /* All that can fail for an operator's reason comes after the sockets and is refused, not fatal. */
@@ -557,23 +645,8 @@ static int open_daemon(Daemon *d, Err *err) {
     d->metrics = metrics_new();
     if (!d->metrics)
         return err_set(err, -ENOMEM, "no memory for metrics");
-    err_clear(&why);
-    if (d->config && open_jobs(d, &why) < 0)
-        refuse(d, "Jobs cannot be kept", &why);
-    r = open_http(d, err);
-    if (r == 0)
-        r = idle_new(d->loop, idle_usec(d), leave_when_idle, d, &d->idle, err);
-    if (r < 0 || d->refusal[0])
-        return r;
-    d->doors_usec = clock_deadline(PATIENCE_USEC);
-    loop_timer_set(d->http_timer, PATIENCE_USEC);
     d->before_usec = report_before_usec();
-    d->begun_usec = clock_usec();
-    report_read(d->config->jobs.state_dir, &d->last_start);
-    r = startup_begin(d->config, &d->listen, wake, d, &d->startup, err);
-    if (r == 0)
-        r = job_queue_start(d->jobs, err);
-    return r;
+    return begin(d, err);
 }
 
 static void close_daemon(Daemon *d) {
@@ -585,7 +658,7 @@ static void close_daemon(Daemon *d) {
     d->idle = idle_free(d->idle);
     d->watchdog = watchdog_free(d->watchdog);
     LoopSource *sources[] = {d->terminate, d->interrupt, d->hangup, d->wake, d->http_fd,
-            d->http_timer, d->stop_timer};
+            d->http_timer, d->stop_timer, d->contended};
     for (size_t i = 0; i < ARRAY_LEN(sources); i++)
         loop_source_free(sources[i]);
     d->loop = loop_free(d->loop);

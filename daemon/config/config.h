@@ -85,8 +85,12 @@ typedef struct Config {
         uint64_t cold_start_deadline_usec; /* 0: requests wait as long as it takes */
         int degrade;                       /* ConfigDegrade */
         char *ladder;
-        char *version_lock; /* "": nothing to check against */
-        int version_policy; /* ConfigVersions */
+        int64_t start_retries;
+        uint64_t start_retry_delay_usec;
+        uint64_t start_timeout_usec; /* 0: none */
+        int start_fallback;          /* ConfigSwitch */
+        char *version_lock;          /* "": nothing to check against */
+        int version_policy;          /* ConfigVersions */
     } daemon;
     struct {
         int64_t max_prompt_chars;

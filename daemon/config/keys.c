@@ -129,6 +129,18 @@ static const Key keys[] = {
         "steps:30 steps:20,frames:61 steps:10,frames:33,pixels:400000",
         "Simpler videos, the best first: steps, frames and pixels (width times height) at most. "
         "The first that is done as early as the full one would be without the wait is taken."},
+    {"daemon", "start_retries", KEY_INT, AT(daemon.start_retries), 0, 20, NULL, NULL, "4",
+        "Further attempts, of a start or of a job, at what another program may just have kept from "
+        "it: device memory, the state directory."},
+    {"daemon", "start_retry_delay", KEY_SPAN, AT(daemon.start_retry_delay_usec), 0.001, 60, NULL,
+        NULL, "200ms", "Pause before the first of these; it doubles each time."},
+    {"daemon", "start_timeout", KEY_SPAN, AT(daemon.start_timeout_usec), 0.1, 3600, "no limit",
+        NULL, "60s",
+        "Time for each try at opening the device, the manifest and the weights; clients of a device "
+        "that does not answer then get 503. Their load has [warmup] timeout."},
+    {"daemon", "start_fallback", KEY_CHOICE, AT(daemon.start_fallback), 0, 0, NULL, "no yes", "yes",
+        "Whether a start reads the checkpoint's files where the segment is missing or damaged; no "
+        "answers 503 instead of a start that takes as long as the disk."},
     {"daemon", "version_lock", KEY_PATH, AT(daemon.version_lock), 0, 0, "versions are not checked",
         NULL, PREHEAT_DATA_DIR "/versions.lock",
         "What preheatd was built with: its libraries, formats, CUDA. Checked at each start."},

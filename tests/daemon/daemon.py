@@ -53,7 +53,7 @@ class Daemon:
     cleanly. start() may be called again once it has ended: the sockets stay."""
 
     def __init__(self, program, place, wrap=(), **sections):
-        self.config = place.configure(sections)
+        self.config, self.environment = place.configure(sections), {}
         self.log = self.config.with_name("log")
         self.socket = self.config.with_name("api.sock")
         self.tcp, self.unix = socket.socket(), socket.socket(socket.AF_UNIX)
@@ -75,7 +75,7 @@ class Daemon:
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(
                 self.command, stderr=log, stdin=subprocess.DEVNULL, preexec_fn=hand_over, close_fds=False,
-                env=dict(os.environ, LISTEN_FDS="2", LISTEN_FDNAMES="http:api"))
+                env=dict(os.environ, LISTEN_FDS="2", LISTEN_FDNAMES="http:api", **self.environment))
 
     def __enter__(self):
         self.start()
