@@ -1,17 +1,19 @@
-"""test-start PREHEATD PREHEAT-MEDIA MODEL [CASE]... - starts of the real daemon that go wrong, or under load, with requests arriving
+"""test-start PREHEATD PREHEAT-MEDIA MODEL FAULTY-BACKEND [CASE]... - starts of the real daemon that go wrong, or under load, with requests arriving
 meanwhile: no request is lost, and each failure is one line that says why.
 """
+import fcntl
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import traceback
 
 from daemon import Daemon, Place
 
-PREHEATD, MEDIA, MODEL = map(os.path.abspath, sys.argv[1:4])
+PREHEATD, MEDIA, MODEL, FAULTY = map(os.path.abspath, sys.argv[1:5])
 N_STARTS = 100
 QUICK = {"num_inference_steps": 1, "num_frames": 1, "size": "64x64"}
 
@@ -191,12 +193,89 @@ def degraded_by_a_damaged_ladder():
         assert "[daemon] ladder" in reason and "steps:many" in reason and len(errors(d)) == 1, reason
 
 
+def step(d, name):
+    return [s for s in d.ask("GET", "/healthz")[1]["detail"]["start"] if s["name"] == name][0]
+
+
+def faulty(faults, place, **sections):
+    """With park_vram the CPU's engine takes memory for its weights, as a device does."""
+    d = Daemon(PREHEATD, place, backend={"kind": "cuda", "module": FAULTY, "park_vram": "yes"}, **sections)
+    d.environment["PREHEAT_TEST_FAULTS"] = faults
+    return d
+
+
+def device_memory_comes_late():
+    with Place(MODEL, MEDIA) as place:
+        for faults, name in (("open=2", "backend"), ("memory=2", "load")):
+            with faulty(faults, place, daemon={"start_retry_delay": "20ms"}) as d:
+                # The job itself may meet the second of these.
+                assert d.wait(d.create(**QUICK))["status"] == "completed", d.said()
+                assert step(d, name)["tries"] > 1 and step(d, name)["outcome"] == "done", step(d, name)
+                lines = [line for line in lines_of(d.said(), 4) if f"Step '{name}' of the start: " in line]
+                assert len(lines) == 1 and "injected: no device memory" in lines[0] and "done at attempt" in lines[0], d.said()
+            with faulty(faults, place, daemon={"start_retries": 0}) as d:
+                assert "injected: no device memory" in d.refusal() and step(d, name)["tries"] == 1, d.said()
+
+
+def device_that_does_not_answer():
+    with Place(MODEL, MEDIA) as place, faulty("hang=2000", place, daemon={"start_timeout": "100ms"}) as d:
+        reason = d.refusal()
+        assert "step 'backend': no result within 0.1 s" in reason and len(errors(d)) == 1, (reason, d.said())
+        assert step(d, "backend")["outcome"] == "timed out", step(d, "backend")
+        assert d.ask("GET", "/healthz")[0] == 503
+
+
+def damaged_segment():
+    with Place(MODEL, MEDIA) as place, tempfile.NamedTemporaryFile(dir="/dev/shm", prefix="preheat-test-") as segment:
+        segment.write(os.urandom(3 << 20))
+        segment.flush()
+        model = {"segment": segment.name}
+        with Daemon(PREHEATD, place, model=model) as d:
+            assert d.wait(d.create(**QUICK))["status"] == "completed", d.said()
+            lines = [line for line in lines_of(d.said(), 4) if "Step 'weights' of the start: " in line]
+            assert len(lines) == 1 and segment.name in lines[0] and "taking the other way" in lines[0], d.said()
+        with Daemon(PREHEATD, place, model=model, daemon={"start_fallback": "no"}) as d:
+            assert segment.name in d.refusal() and len(errors(d)) == 1, d.said()
+
+
+def take_state(place):
+    fd = os.open(place.state / "lock", os.O_RDWR | os.O_CREAT, 0o640)
+    fcntl.flock(fd, fcntl.LOCK_EX)
+    return fd
+
+
+def state_directory_is_let_go():
+    with Place(MODEL, MEDIA) as place:
+        fd = take_state(place)
+        with Daemon(PREHEATD, place) as d:
+            d.wait_said("Jobs cannot be kept yet: another preheatd")
+            os.close(fd)
+            assert d.wait(d.create(**QUICK))["status"] == "completed" and not errors(d), d.said()
+
+
+def state_directory_is_kept():
+    """The one that cannot have it leaves after a while, so that a later connection finds one that can."""
+    with Place(MODEL, MEDIA) as place:
+        fd = take_state(place)
+        with Daemon(PREHEATD, place, daemon={"start_retry_delay": "10ms"}) as d:
+            assert str(place.state) in d.refusal() and len(errors(d)) == 1, d.said()
+            assert d.process.wait(20) == 0, d.said()
+            os.close(fd)
+            d.start()
+            assert d.wait(d.create(**QUICK))["status"] == "completed", d.said()
+        fd = take_state(place)
+        with Daemon(PREHEATD, place) as d:
+            d.wait_said("trying again")  # and is stopped while it waits
+        os.close(fd)
+
+
 CASES = (starts_under_load, requests_during_one_start, media_child_missing, manifest_damaged,
-         state_directory_cannot_be_written, two_daemons_contend, versions_differ, degraded_by_a_damaged_ladder)
+         state_directory_cannot_be_written, two_daemons_contend, versions_differ, device_memory_comes_late, device_that_does_not_answer,
+         damaged_segment, state_directory_is_let_go, state_directory_is_kept, degraded_by_a_damaged_ladder)
 
 
 def main():
-    wanted, failed = sys.argv[4:], 0
+    wanted, failed = sys.argv[5:], 0
     for case in CASES:
         if wanted and case.__name__ not in wanted:
             continue
