@@ -57,11 +57,25 @@ static int reply_video(HttpExchange *x, const JobInfo *info, json_t *j) {
     return http_reply_header(x, "openai-poll-after-ms", text);
 }
 
+/* While the model is loaded, a job that has not begun waits for that, too. */
+static void add_start(HttpExchange *x, JobInfo *info) {
+    bool waits = info->state == JOB_QUEUED || info->state == JOB_IN_PROGRESS;
+    if (!waits || info->phase > PHASE_LOADING)
+        return;
+    HttpService v = http_describe(x->server);
+    if (!v.accepting || v.percent >= 100)
+        return;
+    info->phase = PHASE_LOADING;
+    if (info->eta_seconds >= 0)
+        info->eta_seconds += fmax(v.start_left_sec, 0);
+}
+
 static int reply_job(HttpExchange *x, JobQueue *q, const char *id) {
     JobInfo info;
     int r = job_queue_get(q, id, &info, &x->err);
     if (r < 0)
         return queue_failed(x, r);
+    add_start(x, &info);
     r = reply_video(x, &info, video_json(&info));
     job_info_done(&info);
     return r;
@@ -117,6 +131,7 @@ static int reply_submitted(HttpExchange *x, JobQueue *q, char ids[][JOB_ID_SIZE]
     int r = job_queue_get(q, ids[0], &info, &x->err);
     if (r < 0)
         return r;
+    add_start(x, &info);
     json_t *j = video_json(&info);
     if (j && n > 1 && submitted_ids(j, ids, n) < 0) {
         json_decref(j);
