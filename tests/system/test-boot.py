@@ -6,11 +6,13 @@ import json
 import os
 import pathlib
 import re
+import shutil
 import subprocess
 import sys
 import time
 import traceback
 
+import boot_start
 from machine import Machine, host_pages, huge_pages, wait_for
 
 SMALL = {"width": 64, "height": 64, "num_frames": 5, "num_inference_steps": 2, "seed": 1}
@@ -500,7 +502,7 @@ def case_model_from_a_source(m):
         configure(m, "")
 
 
-CASES = [value for name, value in list(globals().items()) if name.startswith("case_")]
+CASES = [value for cases in (globals(), vars(boot_start)) for name, value in list(cases.items()) if name.startswith("case_")]
 
 
 def main():
@@ -515,6 +517,9 @@ def main():
     try:
         env = dict(os.environ, DESTDIR=str(m.tree))
         subprocess.run(["meson", "install", "-C", build, "--no-rebuild", "--quiet"], check=True, env=env)
+        faulty = m.tree / "usr/lib/preheat-test"
+        faulty.mkdir()
+        shutil.copy(f"{build}/tests/daemon/faulty-backend.so", faulty)
         for unit in ("preheatd.socket", "preheatd-api.socket"):
             link = m.tree / "etc/systemd/system/sockets.target.wants" / unit
             link.parent.mkdir(parents=True, exist_ok=True)
