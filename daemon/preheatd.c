@@ -4,6 +4,7 @@
  * 503 with the reason and leaves when idle, or systemd's start limit would take the sockets down.
  */
 #include "preheatd-report.h"
+#include "preheatd-reserve.h"
 #include "preheatd-startup.h"
 #include "preheatd-versions.h"
 
@@ -72,6 +73,7 @@ typedef struct Daemon {
     bool told_ready, told_start, holding, stopping, quiesced;
     Pipeline *pipeline;
     bool worked;      /* the worker has run a job before */
+    bool reserved;    /* the worker has tried to */
     atomic_bool lost; /* the worker's word to the main thread: the backend is of no use any more */
 } Daemon;
 
@@ -82,6 +84,14 @@ static void refuse(Daemon *d, const char *what, const Err *err) {
     if (!d->refusal[0])
         (void)snprintf(d->refusal, sizeof(d->refusal), "%s: %s", what, err_text(err));
     log_error("%s: %s, answering 503", what, err_text(err));
+}
+
+/* After the first job, whose client shall not wait for it. */
+static void reserve(Daemon *d) {
+    StartupState state;
+    startup_state(d->startup, &state);
+    reserve_memory(d->config, &state, d->pipeline);
+    d->reserved = true;
 }
 
 static void worker_begins(void *context) {
@@ -122,6 +132,8 @@ static int run_job(void *context, Job *job, Err *err) {
     };
     r = render(d->pipeline, job->request, &options, job->progress, err);
     job->report.peak_device_bytes = pipeline_peak_bytes(d->pipeline);
+    if (r == 0 && !d->reserved)
+        reserve(d);
     if (r < 0 && pipeline_is_lost(d->pipeline)) {
         startup_device_lost(d->startup);
         job_queue_drain(d->jobs); /* what waits is for the next process */

@@ -316,6 +316,22 @@ static int ensure_workspace(Pipeline *p, size_t bytes, Err *err) {
     return r;
 }
 
+int pipeline_reserve(Pipeline *p, const Request *largest, Err *err) {
+    Plan plan;
+    if (p->residency >= RESIDENCY_BY_PHASE || backend_info(p->backend)->memory_total == 0)
+        return 0;
+    int r = plan_request(p, largest, p->residency, &plan, err);
+    if (r < 0)
+        return r;
+    const Workspaces *w = &plan.workspaces;
+    if (!fits(p, p->residency, w))
+        return too_large(p, p->residency, largest, &plan, err);
+    r = ensure_workspace(p, MAX(w->denoise, w->decode), err);
+    if (r == 0)
+        p->peak_bytes = MAX(p->peak_bytes, residency_peak(p->planner, p->backend, p->residency, w));
+    return r;
+}
+
 /* Only where all weights stay may a run begin before they are there. */
 static int await_load(Pipeline *p, Err *err) {
     (void)pthread_mutex_lock(&p->lock);

@@ -67,6 +67,13 @@ int64_t pipeline_size_multiple(const Pipeline *p);
  * memory that it needs and may have. */
 int pipeline_admit(Pipeline *p, const Request *r, Err *err);
 
+/* pipeline_reserve - takes the workspace of the largest request, so that no other program can keep
+ * it from a later one; the worker's, between runs. Nothing where weights give way to workspaces, or
+ * memory is the host's.
+ *
+ * Returns 0; -E2BIG when the request would not be admitted; -ENOMEM; -EINVAL. */
+int pipeline_reserve(Pipeline *p, const Request *largest, Err *err);
+
 /* pipeline_residency - which weights stay, in words; static text. */
 const char *pipeline_residency(const Pipeline *p);
 

@@ -173,10 +173,13 @@ def versions_differ():
         lock = place.path / "versions.lock"
         good = subprocess.run([PREHEATD, "--print-lock"], capture_output=True, text=True, check=True).stdout
         lock.write_text(good)
-        with Daemon(PREHEATD, place, daemon={"version_lock": lock, "version_policy": "refuse"}) as d:
-            assert d.wait(d.create(**QUICK))["status"] == "completed" and not errors(d), d.said()
-            step = [s for s in d.ask("GET", "/healthz")[1]["detail"]["start"] if s["name"] == "versions"][0]
-            assert step["end"] - step["start"] < 0.05, step  # 0.2 ms; this machine is shared
+        seconds = []
+        for _ in range(3):  # the best of them: 0.2 ms here, but the machine is shared
+            with Daemon(PREHEATD, place, daemon={"version_lock": lock, "version_policy": "refuse"}) as d:
+                assert d.wait(d.create(**QUICK))["status"] == "completed" and not errors(d), d.said()
+                versions = step(d, "versions")
+                seconds.append(versions["end"] - versions["start"])
+        assert min(seconds) < 0.005, seconds
         lock.write_text(good + "library libnever.so.1 0123abcd\n")
         with Daemon(PREHEATD, place, daemon={"version_lock": lock, "version_policy": "refuse"}) as d:
             reason = d.refusal()

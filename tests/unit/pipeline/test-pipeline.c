@@ -405,6 +405,31 @@ static void the_next_frames_are_decoded_while_the_sink_works(void **state) {
     bench_close(&b);
 }
 
+/* What the largest request needs is held from then on, and the smaller ones take nothing more. */
+static void memory_is_reserved_for_the_largest_request(void **state) {
+    Bench b;
+    Err err = {0};
+    Request largest = small, huge = small;
+    largest.width = largest.height = 128;
+    huge.width = huge.height = 4096;
+    assert_int_equal(bench_open(&b, 256 * MIB, &err), 0);
+    bench_load(&b);
+    uint64_t loaded = backend_memory_free(b.backend);
+    assert_int_equal(pipeline_reserve(b.pipeline, &largest, &err), 0);
+    assert_int_equal(backend_memory_free(b.backend), loaded); /* the host's own: nothing to keep */
+
+    b.backend->info.memory_total = 256 * MIB; /* as a device has it */
+    assert_int_equal(pipeline_reserve(b.pipeline, &huge, &err), -E2BIG);
+    err_clear(&err);
+    assert_int_equal(pipeline_reserve(b.pipeline, &largest, &err), 0);
+    uint64_t reserved = backend_memory_free(b.backend);
+    assert_true(reserved < loaded);
+    (void)run(&b, &small, NULL);
+    (void)run(&b, &small, NULL);
+    assert_int_equal(backend_memory_free(b.backend), reserved);
+    bench_close(&b);
+}
+
 static void failures_end_a_run_and_leave_the_pipeline_usable(void **state) {
     Bench b;
     Err err = {0};
@@ -579,6 +604,7 @@ int main(void) {
             cmocka_unit_test(seeds_and_pictures_matter),
             cmocka_unit_test(no_device_memory_is_allocated_inside_a_run),
             cmocka_unit_test(the_next_frames_are_decoded_while_the_sink_works),
+            cmocka_unit_test(memory_is_reserved_for_the_largest_request),
             cmocka_unit_test(failures_end_a_run_and_leave_the_pipeline_usable),
             cmocka_unit_test(parked_weights_give_the_same_bytes),
             cmocka_unit_test(parked_weights_are_what_is_computed_with),
