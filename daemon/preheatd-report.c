@@ -84,23 +84,32 @@ static void log_remark(const StepReport *r) {
         log_line(priority, fields, "Step '%s' of the start: %s, going on without", r->name, why);
 }
 
-void report_log(Startup *s, uint64_t before_usec, const StartupState *state) {
+double report_seconds(Startup *s, uint64_t before_usec) {
+    StepReport reports[GRAPH_MAX_STEPS];
+    size_t n = startup_timeline(s, reports);
+    return (double)(before_usec + timeline_end_usec(reports, n)) / 1e6;
+}
+
+void report_log(Startup *s, uint64_t before_usec, const StartupState *state, const char *variant) {
     StepReport reports[GRAPH_MAX_STEPS];
     size_t n = startup_timeline(s, reports);
     for (size_t i = 0; i < n && state->stage == STARTUP_READY; i++)
         log_remark(&reports[i]);
-    double seconds = (double)(before_usec + timeline_end_usec(reports, n)) / 1e6;
+    double seconds = report_seconds(s, before_usec);
     const char *tier = job_start_name(state->start);
     Buf path = {0};
     timeline_path(reports, n, &path);
     _cleanup_free_ char *seconds_field = str_format("SECONDS=%.3f", seconds);
     _cleanup_free_ char *start_field = str_format("START=%s", tier ? tier : "unknown");
-    if (!buf_failed(&path) && seconds_field && start_field) {
-        const char *const fields[] = {"PHASE=start", seconds_field, start_field, NULL};
+    _cleanup_free_ char *variant_field = str_format("VARIANT=%s", variant);
+    if (!buf_failed(&path) && seconds_field && start_field && variant_field) {
+        const char *const fields[] = {
+                "PHASE=start", seconds_field, start_field, variant[0] ? variant_field : NULL, NULL};
         log_line(LOG_INFO, fields,
-                "%s in %.3f s, %.3f s of it before the first step; waited for %s",
-                state->stage == STARTUP_READY ? "Started" : "Gave up the start", seconds,
-                (double)before_usec / 1e6, path.data);
+                "%s%s%s in %.3f s, %.3f s of it before the first step; waited for %s",
+                state->stage == STARTUP_READY ? "Started" : "Gave up the start",
+                variant[0] ? " with variant " : "", variant, seconds, (double)before_usec / 1e6,
+                path.data);
     }
     buf_done(&path);
     log_timeline(reports, n);

@@ -15,8 +15,11 @@ uint64_t report_before_usec(void);
 void report_json(Startup *s, uint64_t before_usec, json_t *detail);
 
 /* report_log - a line for each step that did not go as it should, one with the critical path, and
- * the timeline at debug. Once the start is over. */
-void report_log(Startup *s, uint64_t before_usec, const StartupState *state);
+ * the timeline at debug. Once the start is over. variant: "" where there are none. */
+void report_log(Startup *s, uint64_t before_usec, const StartupState *state, const char *variant);
+
+/* report_seconds - from the process's beginning until the last step ended. */
+double report_seconds(Startup *s, uint64_t before_usec);
 
 /* Seconds that the last start of each kind took; 0: there was none. */
 typedef struct ReportTimes {

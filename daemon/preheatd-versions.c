@@ -7,7 +7,10 @@
 #include "store/manifest-format.h"
 #include "store/segment-format.h"
 
+#include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
 
 #ifndef PREHEAT_VERSION
 #error "PREHEAT_VERSION comes from daemon/meson.build"
@@ -98,4 +101,35 @@ int versions_check(const Config *config, Err *err) {
                 lock.n, path, buf_failed(&differences) ? "no memory to tell" : differences.data);
     buf_done(&differences);
     return r;
+}
+
+static int print(const VersionLock *versions, int r, Err *err) {
+    Buf text = {0};
+    if (r == 0)
+        version_lock_print(versions, &text);
+    if (r == 0 && buf_failed(&text))
+        r = err_set(err, -ENOMEM, "no memory to print versions");
+    if (r < 0)
+        (void)fprintf(stderr, "preheatd: %s\n", err_text(err));
+    else
+        (void)fputs(text.data, stdout);
+    buf_done(&text);
+    return r < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
+}
+
+int versions_print(const char *config_path) {
+    VersionLock versions;
+    _cleanup_(config_freep) Config *config = NULL;
+    Err err = {0};
+    int r = config_load(config_path, &config, &err);
+    if (r == 0)
+        r = versions_found(config->backend.module, &versions, &err);
+    return print(&versions, r, &err);
+}
+
+int versions_print_lock(const char *module) {
+    VersionLock versions;
+    Err err = {0};
+    int r = versions_lock(module, &versions, &err);
+    return print(&versions, r, &err);
 }

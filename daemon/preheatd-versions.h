@@ -15,4 +15,9 @@ int versions_lock(const char *module, VersionLock *ret, Err *err);
  * there is no such file; -EPROTO, the sentence naming both sides of each difference. */
 int versions_check(const Config *config, Err *err);
 
+/* versions_print, versions_print_lock - what is found, or belongs into the lock file, to standard
+ * output; return the exit status. */
+int versions_print(const char *config_path);
+int versions_print_lock(const char *module);
+
 #endif

@@ -6,6 +6,7 @@
 #include "preheatd-report.h"
 #include "preheatd-reserve.h"
 #include "preheatd-startup.h"
+#include "preheatd-variant.h"
 #include "preheatd-versions.h"
 
 #include "base/buf.h"
@@ -64,6 +65,7 @@ typedef struct Daemon {
     StartupState state;
     uint64_t begun_usec; /* when the start began */
     ReportTimes last_start;
+    Variant variant;      /* of this start; its path is NULL without variants */
     uint64_t before_usec; /* from the process's beginning to that of its start */
     uint64_t doors_usec;  /* when they open at the latest */
     DegradePlan degrade;
@@ -187,6 +189,10 @@ static const char *detail_text(Daemon *d) {
         (void)json_object_set_new(detail, "residency", json_string(d->state.residency));
     (void)json_object_set_new(detail, "weights", tier ? json_string(tier) : json_null());
     report_json(d->startup, d->before_usec, detail);
+    if (d->variant.path) {
+        (void)json_object_set_new(detail, "variant", json_string(d->variant.name));
+        (void)json_object_set(detail, "variants", d->variant.runs);
+    }
     free(d->detail);
     d->detail = json_dumps(detail, JSON_COMPACT);
     return d->detail;
@@ -376,7 +382,7 @@ static void look_around(void *context, uint32_t events) {
         }
         if (d->state.stage != STARTUP_RUNNING && !d->told_start) {
             d->told_start = true;
-            report_log(d->startup, d->before_usec, &d->state);
+            report_log(d->startup, d->before_usec, &d->state, d->variant.name);
         }
     }
     if (atomic_load(&d->lost) && !d->stopping) {
@@ -438,7 +444,7 @@ static void reload(void *context, uint32_t signo) {
     Err err = {0};
     notify_reloading();
     DegradePlan plan;
-    int r = config_load(d->config_path, &config, &err);
+    int r = config_load_variant(d->config_path, d->variant.path, &config, &err);
     if (r == 0 && (r = plan_degrade(config, &plan, &err)) < 0)
         config = config_free(config);
     if (r < 0) {
@@ -640,7 +646,7 @@ static void contend_again(void *context, uint32_t events) {
 /* All that can fail for an operator's reason comes after the sockets and is refused, not fatal. */
 static int open_daemon(Daemon *d, Err *err) {
     Err why = {0};
-    if (config_load(d->config_path, &d->config, &why) < 0) {
+    if (variant_load(d->config_path, &d->variant, &d->config, &why) < 0) {
         const char *const fields[] = {LOG_ID_CONFIG_REFUSED, NULL};
         log_line(LOG_ERR, fields, "Configuration refused: %s, answering 503", err_text(&why));
         (void)snprintf(d->refusal, sizeof(d->refusal), "Configuration refused: %s", err_text(&why));
@@ -663,8 +669,11 @@ static int open_daemon(Daemon *d, Err *err) {
 
 static void close_daemon(Daemon *d) {
     d->jobs = job_queue_close(d->jobs);
-    if (d->told_start) /* now, when nobody waits for the disk */
-        report_keep(d->startup, d->config->jobs.state_dir, &d->state, &d->last_start);
+    if (d->told_start) { /* now, when nobody waits for the disk */
+        const char *dir = d->config->jobs.state_dir;
+        report_keep(d->startup, dir, &d->state, &d->last_start);
+        variant_keep(&d->variant, dir, &d->state, report_seconds(d->startup, d->before_usec));
+    }
     d->startup = startup_free(d->startup);
     d->http = http_server_free(d->http);
     d->idle = idle_free(d->idle);
@@ -681,6 +690,7 @@ static void close_daemon(Daemon *d) {
     d->config = config_free(d->config);
     free(d->detail);
     free(d->token);
+    variant_done(&d->variant);
 }
 
 static const char usage[] =
@@ -695,28 +705,6 @@ static const char usage[] =
         "  --print-versions       print what versions.lock is held against, and exit\n"
         "  --print-lock [MODULE]  print a versions.lock of what is here, and exit\n"
         "  --help, --version\n";
-
-/* Found, or to be found; the exit status. */
-static int print_versions(const Daemon *d, bool lock, const char *module) {
-    VersionLock versions;
-    _cleanup_(config_freep) Config *config = NULL;
-    Err err = {0};
-    int r = lock ? 0 : config_load(d->config_path, &config, &err);
-    if (r == 0)
-        r = lock ? versions_lock(module, &versions, &err)
-                 : versions_found(config->backend.module, &versions, &err);
-    Buf text = {0};
-    if (r == 0)
-        version_lock_print(&versions, &text);
-    if (r == 0 && buf_failed(&text))
-        r = err_set(&err, -ENOMEM, "no memory to print versions");
-    if (r < 0)
-        (void)fprintf(stderr, "preheatd: %s\n", err_text(&err));
-    else
-        (void)fputs(text.data, stdout);
-    buf_done(&text);
-    return r < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
-}
 
 /* Returns -1 to go on, else the exit status. */
 static int parse_arguments(Daemon *d, int argc, char **argv) {
@@ -735,9 +723,9 @@ static int parse_arguments(Daemon *d, int argc, char **argv) {
             log_set_max(LOG_DEBUG);
             break;
         case PRINT_VERSIONS:
-            return print_versions(d, false, NULL);
+            return versions_print(d->config_path);
         case PRINT_LOCK:
-            return print_versions(d, true, optind < argc ? argv[optind] : NULL);
+            return versions_print_lock(optind < argc ? argv[optind] : NULL);
         case HELP:
             (void)fputs(usage, stdout);
             return 0;

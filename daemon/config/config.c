@@ -75,6 +75,10 @@ static int finish(Config *c, Err *err) {
 }
 
 int config_load(const char *path, Config **ret, Err *err) {
+    return config_load_variant(path, NULL, ret, err);
+}
+
+int config_load_variant(const char *path, const char *variant, Config **ret, Err *err) {
     _cleanup_(config_freep) Config *c = calloc(1, sizeof(*c));
     if (!c)
         return err_set(err, -ENOMEM, "configuration: out of memory");
@@ -90,6 +94,8 @@ int config_load(const char *path, Config **ret, Err *err) {
     }
     if (r == 0)
         r = load_drop_ins(main_file, c, err);
+    if (r == 0 && variant)
+        r = load_file(AT_FDCWD, variant, variant, c, err);
     if (r == 0)
         r = finish(c, err);
     if (r < 0)

@@ -89,6 +89,7 @@ typedef struct Config {
         uint64_t start_retry_delay_usec;
         uint64_t start_timeout_usec; /* 0: none */
         int start_fallback;          /* ConfigSwitch */
+        char *start_variants;        /* "" or paths with spaces between */
         char *version_lock;          /* "": nothing to check against */
         int version_policy;          /* ConfigVersions */
     } daemon;
@@ -141,6 +142,9 @@ const char *config_default_path(void);
  *
  * Returns 0; -EINVAL for what is written in a file; -ENOMEM; negative errno of reading. */
 int config_load(const char *path, Config **ret, Err *err);
+
+/* config_load_variant - the same, with one more file on top. */
+int config_load_variant(const char *path, const char *variant, Config **ret, Err *err);
 Config *config_free(Config *c);
 DEFINE_CLEANUP(Config, config_free)
 

@@ -141,6 +141,10 @@ static const Key keys[] = {
     {"daemon", "start_fallback", KEY_CHOICE, AT(daemon.start_fallback), 0, 0, NULL, "no yes", "yes",
         "Whether a start reads the checkpoint's files where the segment is missing or damaged; no "
         "answers 503 instead of a start that takes as long as the disk."},
+    {"daemon", "start_variants", KEY_TEXT, AT(daemon.start_variants), 0, 1024, "none", NULL, "",
+        "Files of this syntax, with spaces between, to try settings against each other: each start "
+        "reads one, drawn at random, on top of the rest. `preheatctl start-report --compare` sets "
+        "their starts side by side."},
     {"daemon", "version_lock", KEY_PATH, AT(daemon.version_lock), 0, 0, "versions are not checked",
         NULL, PREHEAT_DATA_DIR "/versions.lock",
         "What preheatd was built with: its libraries, formats, CUDA. Checked at each start."},

@@ -14,6 +14,8 @@
 static const Option options[] = {
         {"svg", 0, OPTION_TEXT, offsetof(StartReportOptions, svg), "FILE",
                 "draw it into this file, - for standard output"},
+        {"compare", 0, OPTION_FLAG, offsetof(StartReportOptions, compare), NULL,
+                "set the starts with each of start_variants side by side"},
         {"json", 0, OPTION_FLAG, offsetof(StartReportOptions, json), NULL, "print it as JSON"},
         {"wake", 0, OPTION_FLAG, offsetof(StartReportOptions, wake), NULL,
                 "start a daemon that sleeps, and report that start"},
@@ -141,6 +143,65 @@ int start_report_print(const json_t *detail, int columns, FILE *out, Err *err) {
     return r;
 }
 
+typedef struct VariantRow {
+    const char *variant, *start;
+    int64_t starts, failed;
+    double median_sec, worst_sec;
+} VariantRow;
+
+static int read_variant(const json_t *j, VariantRow *ret, Err *err) {
+    static const char at[] = "variants";
+    if (!json_is_object(j))
+        return err_set(err, -EINVAL, "a variant is no object");
+    int r = json_get_string(j, at, "variant", JSON_REQUIRED, &ret->variant, err);
+    if (r == 0)
+        r = json_get_string(j, at, "start", JSON_REQUIRED, &ret->start, err);
+    if (r == 0)
+        r = json_get_int(j, at, "starts", JSON_REQUIRED, 0, INT32_MAX, &ret->starts, err);
+    if (r == 0)
+        r = json_get_int(j, at, "failed", JSON_REQUIRED, 0, ret->starts, &ret->failed, err);
+    if (r == 0)
+        r = json_get_real(j, at, "median_seconds", JSON_REQUIRED, &ret->median_sec, err);
+    if (r == 0)
+        r = json_get_real(j, at, "worst_seconds", JSON_REQUIRED, &ret->worst_sec, err);
+    return r;
+}
+
+static void print_cell(Buf *line, const char *text, int width) {
+    int taken = terminal_text(line, text, width);
+    buf_printf(line, "%*s ", width - taken, "");
+}
+
+int start_report_compare(const json_t *detail, FILE *out, Err *err) {
+    const json_t *variants = json_object_get(detail, "variants");
+    if (!json_is_array(variants))
+        return err_set(err, -ESRCH, "there are no variants: [daemon] start_variants is empty");
+    if (json_array_size(variants) == 0)
+        return err_set(err, -ESRCH, "no start with a variant has ended yet");
+    Buf text = {0};
+    buf_printf(&text, "%-24s %-12s %6s %6s %9s %9s\n", "VARIANT", "START", "STARTS", "FAILED",
+            "MEDIAN s", "WORST s");
+    int r = 0;
+    for (size_t i = 0; i < json_array_size(variants) && r == 0; i++) {
+        VariantRow v = {0};
+        r = read_variant(json_array_get(variants, i), &v, err);
+        if (r < 0)
+            break;
+        print_cell(&text, v.variant, 24);
+        print_cell(&text, v.start, 12);
+        buf_printf(&text, "%6jd %6jd %9.3f %9.3f\n", (intmax_t)v.starts, (intmax_t)v.failed,
+                v.median_sec, v.worst_sec);
+    }
+    if (r == 0 && buf_failed(&text))
+        r = err_set(err, -ENOMEM, "no memory for the comparison");
+    else if (r == 0)
+        (void)fputs(text.data, out);
+    else
+        r = err_prefix(err, -EPROTO, "the daemon's report");
+    buf_done(&text);
+    return r;
+}
+
 static int write_svg(const json_t *detail, const char *path, Err *err) {
     Report report;
     Buf picture = {0};
@@ -163,8 +224,10 @@ static int write_svg(const json_t *detail, const char *path, Err *err) {
 }
 
 static int print_json(const json_t *detail, FILE *out, Err *err) {
-    _cleanup_json_ json_t *j = json_pack("{s:O?, s:O?}", "start", json_object_get(detail, "start"),
-            "seconds_before_start", json_object_get(detail, "seconds_before_start"));
+    _cleanup_json_ json_t *j = json_pack("{s:O?, s:O?, s:O*, s:O*}", "start",
+            json_object_get(detail, "start"), "seconds_before_start",
+            json_object_get(detail, "seconds_before_start"), "variant",
+            json_object_get(detail, "variant"), "variants", json_object_get(detail, "variants"));
     if (!j || json_dumpf(j, out, VIDEO_JSON_DUMP) < 0)
         return err_set(err, -ENOMEM, "no memory for the report");
     (void)fputc('\n', out);
@@ -184,5 +247,7 @@ int start_report_run(Client *c, const json_t *units, const StartReportOptions *o
     const json_t *detail = json_object_get(health, "detail");
     if (o->svg)
         return write_svg(detail, o->svg, err);
+    if (o->compare && !o->json)
+        return start_report_compare(detail, out, err);
     return o->json ? print_json(detail, out, err) : start_report_print(detail, columns, out, err);
 }

@@ -7,7 +7,7 @@
 
 typedef struct StartReportOptions {
     const char *svg;
-    bool json, wake;
+    bool json, wake, compare;
 } StartReportOptions;
 
 extern const OptionTable start_report_table;
@@ -24,5 +24,9 @@ int start_report_run(Client *c, const json_t *units, const StartReportOptions *o
 
 /* start_report_print - of /healthz's "detail". Returns 0; -EPROTO; -ENOMEM. */
 int start_report_print(const json_t *detail, int columns, FILE *out, Err *err);
+
+/* start_report_compare - earlier starts of each variant, a line for each variant and kind of start.
+ * Returns 0; -ESRCH when there are none; -EPROTO; -ENOMEM. */
+int start_report_compare(const json_t *detail, FILE *out, Err *err);
 
 #endif

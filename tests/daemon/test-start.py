@@ -272,9 +272,44 @@ def state_directory_is_kept():
         os.close(fd)
 
 
+def variants_are_drawn_and_compared():
+    ctl = os.path.join(os.path.dirname(PREHEATD), "preheatctl")
+    with Place(MODEL, MEDIA) as place:
+        for name, text in (("one-thread", "[backend]\nthreads = 1\n"), ("two-threads", "[backend]\nthreads = 2\n"),
+                           ("wrong", "[daemon]\nstart_retires = 1\n")):
+            (place.path / f"{name}.conf").write_text(text)
+        files = " ".join(str(place.path / f"{name}.conf") for name in ("one-thread", "two-threads"))
+        d = Daemon(PREHEATD, place, daemon={"start_variants": files})
+        compare = lambda *options: subprocess.run([ctl, "--config", d.config, "--socket", d.socket, "start-report", "--wake", *options],
+                                                  capture_output=True, text=True)
+        n, seen = 24, []  # one of them alone: once in eight million runs
+        for i in range(n + 1):
+            d.start()
+            while (health := d.ask("GET", "/healthz")[1])["phase"] != "serving":
+                time.sleep(0.01)
+            seen.append(health["detail"]["variant"])
+            threads = health["detail"]["device"].split()[0]
+            assert threads == {"one-thread": "1", "two-threads": "2"}[seen[-1]], health
+            if i < n:
+                d.process.send_signal(signal.SIGTERM)
+                assert d.process.wait(30) == 0
+        with_each = {v["variant"]: v["starts"] for v in health["detail"]["variants"]}
+        assert with_each == {name: seen[:n].count(name) for name in ("one-thread", "two-threads")}, (with_each, seen)
+        assert f"Started with variant {seen[0]} in " in d.said(), d.said()
+        table = compare("--compare")
+        assert table.returncode == 0 and len(table.stdout.splitlines()) == 3 and "two-threads" in table.stdout, table
+        d.__exit__(None, None, None)
+        for value, words in ((f"{place.path}/wrong.conf", ("wrong.conf:2", "start_retires")), ("/nonexistent/a.conf", ("/nonexistent/a.conf",)),
+                             ("a.conf", ("'a.conf' is no absolute path",)), (f"{place.path}/x", ("/x' is no absolute path of a file NAME.conf",)),
+                             (" ".join(["/a.conf"] * 9), ("more than 8",))):
+            with Daemon(PREHEATD, place, daemon={"start_variants": value}) as d:
+                reason = d.refusal()
+                assert all(word in reason for word in words), (value, reason)
+
+
 CASES = (starts_under_load, requests_during_one_start, media_child_missing, manifest_damaged,
          state_directory_cannot_be_written, two_daemons_contend, versions_differ, device_memory_comes_late, device_that_does_not_answer,
-         damaged_segment, state_directory_is_let_go, state_directory_is_kept, degraded_by_a_damaged_ladder)
+         damaged_segment, state_directory_is_let_go, state_directory_is_kept, variants_are_drawn_and_compared, degraded_by_a_damaged_ladder)
 
 
 def main():

@@ -60,11 +60,57 @@ static void odd_answers_are_refused(void **state) {
         free(printed(odd[i], -EPROTO, NULL));
 }
 
+static int compared(const char *detail, char **ret_text, Err *err) {
+    size_t n = 0;
+    FILE *out = open_memstream(ret_text, &n);
+    _cleanup_json_ json_t *j = NULL;
+    assert_int_equal(json_parse(detail, strlen(detail), &j, NULL), 0);
+    int r = start_report_compare(j, out, err);
+    assert_int_equal(fclose(out), 0);
+    return r;
+}
+
+#define VARIANT(name, starts, failed)                                                              \
+    "{\"variant\":\"" name "\",\"start\":\"cold_host\",\"starts\":" starts ",\"failed\":" failed   \
+    ",\"median_seconds\":0.5,\"worst_seconds\":0.75}"
+
+static void variants_are_set_side_by_side(void **state) {
+    char *text = NULL;
+    assert_int_equal(compared("{\"variants\":[" VARIANT("a", "12", "1") "," VARIANT(
+                                      "b\\u001b", "9", "0") "]}",
+                             &text, NULL),
+            0);
+    assert_non_null(strstr(text, "VARIANT"));
+    assert_non_null(strstr(
+            text, "a                        cold_host        12      1     0.500     0.750\n"));
+    assert_non_null(strstr(text, "b?                       cold_host         9      0"));
+    free(text);
+    static const struct {
+        const char *detail;
+        int r;
+        const char *text;
+    } odd[] = {
+            {"{}", -ESRCH, "there are no variants: [daemon] start_variants is empty"},
+            {"{\"variants\":[]}", -ESRCH, "no start with a variant has ended yet"},
+            {"{\"variants\":[1]}", -EPROTO, "the daemon's report: a variant is no object"},
+            {"{\"variants\":[" VARIANT("a", "1", "2") "]}", -EPROTO, NULL},
+            {"{\"variants\":[{}]}", -EPROTO, NULL},
+    };
+    for (size_t i = 0; i < sizeof(odd) / sizeof(odd[0]); i++) {
+        Err err = {0};
+        assert_int_equal(compared(odd[i].detail, &text, &err), odd[i].r);
+        if (odd[i].text)
+            assert_string_equal(err_text(&err), odd[i].text);
+        free(text);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
             cmocka_unit_test(a_start_is_shown_with_its_path_and_reasons),
             cmocka_unit_test(no_start_is_said),
             cmocka_unit_test(odd_answers_are_refused),
+            cmocka_unit_test(variants_are_set_side_by_side),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
