@@ -109,6 +109,7 @@ def media_child_missing():
     with Place(MODEL, MEDIA) as place, Daemon(PREHEATD, place, media={"program": "/nonexistent/preheat-media"}) as d:
         video = d.wait(d.create(**QUICK))
         assert video["status"] == "failed" and "/nonexistent/preheat-media" in video["error"]["message"], video
+        d.wait_said(f"Job {video['id']} failed")  # a moment after clients see it
         assert len(errors(d)) == 1 and "/nonexistent/preheat-media" in errors(d)[0], errors(d)
         assert d.ask("GET", "/healthz")[0] == 200
 

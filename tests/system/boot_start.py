@@ -220,6 +220,7 @@ def case_media_child_missing_fails_jobs_only(m):
     prepare(m, "[media]\nprogram = /nonexistent/preheat-media\n")
     video = finished(m, create(m, TCP))
     assert video["status"] == "failed" and "/nonexistent/preheat-media" in video["error"]["message"], video
+    wait_for("the journal's line", 5, lambda: said(lines(m, since), "/nonexistent/preheat-media"))
     assert len(said(lines(m, since), "/nonexistent/preheat-media")) == 1
     assert health(m)["status"] == "ok"
     prepare(m)
