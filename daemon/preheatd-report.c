@@ -53,12 +53,13 @@ void report_json(Startup *s, uint64_t before_usec, json_t *detail) {
 }
 
 static void log_timeline(const StepReport *reports, size_t n) {
+    static const char *const fields[] = {"PHASE=start", NULL};
     Buf text = {0};
     timeline_text(reports, n, LOG_COLUMNS, &text);
     if (!buf_failed(&text))
         for (char *rest = NULL, *line = strtok_r(text.data, "\n", &rest); line;
                 line = strtok_r(NULL, "\n", &rest))
-            log_debug("%s", line);
+            log_line(LOG_INFO, fields, "%s", line);
     buf_done(&text);
 }
 
@@ -95,6 +96,7 @@ void report_log(Startup *s, uint64_t before_usec, const StartupState *state, con
     size_t n = startup_timeline(s, reports);
     for (size_t i = 0; i < n && state->stage == STARTUP_READY; i++)
         log_remark(&reports[i]);
+    log_timeline(reports, n);
     double seconds = report_seconds(s, before_usec);
     const char *tier = job_start_name(state->start);
     Buf path = {0};
@@ -112,7 +114,6 @@ void report_log(Startup *s, uint64_t before_usec, const StartupState *state, con
                 path.data);
     }
     buf_done(&path);
-    log_timeline(reports, n);
 }
 
 /* One line a kind: its name and seconds. */

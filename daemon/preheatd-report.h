@@ -14,8 +14,8 @@ uint64_t report_before_usec(void);
  * "seconds_before_start" to the object; incomplete when memory is short. */
 void report_json(Startup *s, uint64_t before_usec, json_t *detail);
 
-/* report_log - a line for each step that did not go as it should, one with the critical path, and
- * the timeline at debug. Once the start is over. variant: "" where there are none. */
+/* report_log - a line for each step that did not go as it should, the timeline, and a line with the
+ * critical path. Once the start is over. variant: "" where there are none. */
 void report_log(Startup *s, uint64_t before_usec, const StartupState *state, const char *variant);
 
 /* report_seconds - from the process's beginning until the last step ended. */
