@@ -87,6 +87,8 @@ class PageCache:
             everything.write_text("1")
 
     def warm(self):
+        if self.share() == 1:
+            return
         buffer = bytearray(16 << 20)
         for path in self.files:
             with open(path, "rb", buffering=0) as f:
