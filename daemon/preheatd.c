@@ -36,7 +36,6 @@
 
 enum {
     LAST_ANSWERS_USEC = 1000000,   /* for open connections when the daemon stops */
-    PATIENCE_USEC = 5000000,       /* of connections, for the start to know the model's limits */
     PROGRESS_USEC = 120000000,     /* from one sign of a start's life to the next */
     CONTENDED_USEC = 5000000,      /* with a state directory that another has, before it leaves */
     REFUSED_IDLE_USEC = 60000000,  /* idle exit without a configuration */
@@ -67,7 +66,6 @@ typedef struct Daemon {
     ReportTimes last_start;
     Variant variant;      /* of this start; its path is NULL without variants */
     uint64_t before_usec; /* from the process's beginning to that of its start */
-    uint64_t doors_usec;  /* when they open at the latest */
     DegradePlan degrade;
     char refusal[500]; /* why nothing can be accepted; empty: it can */
     char *token;
@@ -269,6 +267,7 @@ static void describe(void *context, HttpService *ret) {
             .degrade = &d->degrade,
             .detail = detail_text(d),
     };
+    ret->opening = !d->refusal[0] && !d->state.has_limits && !d->stopping;
     if (!d->refusal[0] && !d->state.has_limits) {
         ret->reason = "the model is being opened";
         ret->retry_after_sec = 1;
@@ -310,29 +309,10 @@ static void finish_stop(Daemon *d) {
         loop_exit(d->loop, atomic_load(&d->lost) ? EXIT_FAILURE : EXIT_SUCCESS);
 }
 
-/* The request that starts the daemon is not refused for being early: until the start knows what it
- * can be held against, connections wait in the socket. */
-static bool open_doors(Daemon *d) {
-    if (d->http_fd)
-        return true;
-    if (!d->http)
-        return false;
-    if (!d->state.has_limits && !d->refusal[0] && !d->stopping && clock_left(d->doors_usec) > 0)
-        return false;
-    Err err = {0};
-    if (loop_add_fd(d->loop, http_server_fd(d->http), EPOLLIN, serve_http, d, &d->http_fd, &err) <
-            0) {
-        log_error("%s", err_text(&err));
-        loop_exit(d->loop, EXIT_FAILURE);
-        return false;
-    }
-    return true;
-}
-
 static void serve_http(void *context, uint32_t events) {
     Daemon *d = context;
-    if (!open_doors(d))
-        return;
+    if (!d->http)
+        return; /* without the state directory yet */
     http_server_run(d->http);
     loop_timer_set(d->http_timer, http_server_timeout(d->http));
     update_hold(d);
@@ -615,10 +595,11 @@ static int begin(Daemon *d, Err *err) {
     r = open_http(d, err);
     if (r == 0)
         r = idle_new(d->loop, idle_usec(d), leave_when_idle, d, &d->idle, err);
+    if (r == 0)
+        r = loop_add_fd(d->loop, http_server_fd(d->http), EPOLLIN, serve_http, d, &d->http_fd, err);
     if (r < 0 || d->refusal[0])
         return r;
-    d->doors_usec = clock_deadline(PATIENCE_USEC);
-    loop_timer_set(d->http_timer, PATIENCE_USEC);
+    apply_settings(d);
     d->begun_usec = clock_usec();
     report_read(d->config->jobs.state_dir, &d->last_start);
     r = startup_begin(d->config, &d->listen, wake, d, &d->startup, err);

@@ -22,11 +22,12 @@ static json_t *parse_detail(const char *detail) {
 
 int http_admin_health(HttpExchange *x) {
     HttpService v = http_describe(x->server);
-    const char *status = !v.accepting ? "unavailable" : v.percent < 100 ? "starting" : "ok";
+    bool taken = v.accepting || v.opening;
+    const char *status = !taken ? "unavailable" : v.percent < 100 ? "starting" : "ok";
     json_t *j = json_pack("{s:s, s:s?, s:i, s:s?, s:s?, s:o, s:o}", "status", status, "phase",
-            v.phase, "percent", v.percent, "reason", v.accepting ? NULL : v.reason, "model",
-            v.model, "queue", queue_json(x->server), "detail", parse_detail(v.detail));
-    return http_reply_json(x, v.accepting ? MHD_HTTP_OK : MHD_HTTP_SERVICE_UNAVAILABLE, j);
+            v.phase, "percent", v.percent, "reason", taken ? NULL : v.reason, "model", v.model,
+            "queue", queue_json(x->server), "detail", parse_detail(v.detail));
+    return http_reply_json(x, taken ? MHD_HTTP_OK : MHD_HTTP_SERVICE_UNAVAILABLE, j);
 }
 
 int http_admin_metrics(HttpExchange *x) {
@@ -69,7 +70,7 @@ int http_admin_page(HttpExchange *x) {
     Buf text = {0};
     buf_printf(&text, "preheat\n\nphase    %s, %d %%\nmodel    %s\n", v.phase ? v.phase : "-",
             v.percent, v.model ? v.model : "none");
-    if (!v.accepting)
+    if (!v.accepting && !v.opening)
         buf_printf(&text, "no jobs  %s\n", v.reason ? v.reason : "-");
     if (x->server->options.jobs) {
         JobQueueLoad load;

@@ -220,6 +220,10 @@ static int submit_or_degrade(
 static int accepting(HttpExchange *x, const HttpService *v) {
     if (v->accepting)
         return 0;
+    if (v->opening && !x->settled) {
+        x->opening = true;
+        return HTTP_WAIT;
+    }
     x->retry_after_sec = v->retry_after_sec;
     return err_set(&x->err, -ESHUTDOWN, "%s", v->reason ? v->reason : "no jobs are taken now");
 }

@@ -58,7 +58,7 @@ void http_body_begin(HttpExchange *x) {
     x->body_limit = OVERHEAD_BYTES;
     if (!(x->route->flags & HTTP_BODY))
         return; /* a small one is thrown away */
-    if (!service.accepting) {
+    if (!service.accepting && !service.opening) {
         refuse(x, not_accepting(x, &service));
         return;
     }

@@ -85,7 +85,7 @@ static enum MHD_Result begin(HttpExchange *x, const char *method, const char *pa
 static void wait_for_job(HttpExchange *x) {
     HttpServer *s = x->server;
     x->waiting = true;
-    x->deadline_usec = clock_deadline(DELETE_WAIT_USEC);
+    x->deadline_usec = clock_deadline(x->opening ? s->options.opening_usec : DELETE_WAIT_USEC);
     x->prev = NULL;
     x->next = s->waiting;
     if (s->waiting)
@@ -110,6 +110,11 @@ void http_exchange_retry_waiting(HttpServer *s, bool all) {
     HttpExchange *next;
     for (HttpExchange *x = s->waiting; x; x = next) {
         next = x->next;
+        if (x->opening) {
+            if (all || clock_left(x->deadline_usec) == 0 || !http_describe(s).opening)
+                stop_waiting(x);
+            continue;
+        }
         int r = all ? JOB_STOPPING : job_queue_delete(s->options.jobs, x->id, &x->err);
         if (r == JOB_STOPPING && !all && clock_left(x->deadline_usec) > 0)
             continue;
@@ -125,7 +130,8 @@ void http_exchange_retry_waiting(HttpServer *s, bool all) {
 
 static enum MHD_Result finish(HttpExchange *x) {
     x->connection->uploading = false;
-    http_body_end(x);
+    if (!x->settled)
+        http_body_end(x);
     int r = x->code < 0 && !x->settled ? x->code : x->route->handler(x);
     if (r == HTTP_WAIT) {
         wait_for_job(x);

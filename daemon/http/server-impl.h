@@ -47,8 +47,9 @@ typedef struct HttpExchange {
     const char *hint_name; /* a header that explains the error: Allow, Content-Range; NULL: none */
     char hint[48];
 
-    bool waiting; /* suspended until the job has stopped */
-    bool settled; /* it has; code says how */
+    bool waiting; /* suspended until the job has stopped, or can be accepted or refused */
+    bool opening; /* the latter: the handler looks again */
+    bool settled; /* it has, or the time for it is over; code says how */
     uint64_t deadline_usec;
 
     unsigned status; /* of the answer, with response */
@@ -81,7 +82,8 @@ uint64_t http_connection_deadline(const HttpServer *s, const HttpConnection *c);
 void http_connection_cut_overdue(HttpServer *s);
 
 /* A handler sets the response, or returns a negative errno with sentence and fault.
- * HTTP_WAIT: it is called again when the job has moved. */
+ * HTTP_WAIT: it is called again when the job has moved, or with x->opening when the server accepts
+ * jobs or has refused to. */
 #define HTTP_WAIT 1
 typedef int HttpHandler(HttpExchange *x);
 
@@ -114,8 +116,8 @@ enum MHD_Result http_exchange_access(void *context, struct MHD_Connection *c, co
 void http_exchange_completed(void *context, struct MHD_Connection *c, void **exchange,
         enum MHD_RequestTerminationCode how);
 
-/* http_exchange_retry_waiting - looks after deletions that wait for the worker; all: gives up on
- * them, without asking the job queue. */
+/* http_exchange_retry_waiting - looks after deletions that wait for the worker, and jobs that wait
+ * for the server to open; all: gives up on them, without asking anybody. */
 void http_exchange_retry_waiting(HttpServer *s, bool all);
 
 /* http_reply_json - takes j; NULL is out of memory. http_reply_text copies. Both return 0 or

@@ -71,6 +71,8 @@ static void fill_in_defaults(HttpServerOptions *o) {
         o->idle_connection_usec = HTTP_IDLE_CONNECTION_USEC;
     if (o->upload_usec == 0)
         o->upload_usec = HTTP_UPLOAD_USEC;
+    if (o->opening_usec == 0)
+        o->opening_usec = HTTP_OPENING_USEC;
 }
 
 int http_server_new(const HttpServerOptions *options, HttpServer **ret, Err *err) {

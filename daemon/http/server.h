@@ -20,16 +20,17 @@ typedef struct HttpServer HttpServer;
 typedef struct HttpService {
     const char *model;               /* its name, never a path; NULL: none */
     int64_t model_created;           /* unix seconds */
-    const RequestLimits *limits;     /* must be there when accepting */
-    const RequestDefaults *defaults; /* the same */
+    const RequestLimits *limits;     /* must be there when accepting or opening */
+    const RequestDefaults *defaults; /* must be there when accepting */
     bool accepting;                  /* jobs are taken, be it that they wait for the model */
-    const char *reason;              /* why not: one sentence for the client */
-    int retry_after_sec;             /* when it is worth to ask again; 0: says nothing */
-    const char *phase;               /* "starting", "loading", "serving", "draining"... */
-    int percent;                     /* of the start; 100 when serving */
-    double start_left_sec;           /* until the first job could begin; negative: unknown */
-    const DegradePlan *degrade;      /* what a request gets that would wait too long; NULL: waits */
-    const char *detail;              /* JSON object of more for /healthz, or NULL */
+    bool opening;        /* not yet, but what jobs are held against will be known soon: they wait */
+    const char *reason;  /* why not: one sentence for the client */
+    int retry_after_sec; /* when it is worth to ask again; 0: says nothing */
+    const char *phase;   /* "starting", "loading", "serving", "draining"... */
+    int percent;         /* of the start; 100 when serving */
+    double start_left_sec;      /* until the first job could begin; negative: unknown */
+    const DegradePlan *degrade; /* what a request gets that would wait too long; NULL: waits */
+    const char *detail;         /* JSON object of more for /healthz, or NULL */
 } HttpService;
 
 typedef struct HttpServerOptions {
@@ -43,6 +44,7 @@ typedef struct HttpServerOptions {
     uint64_t max_upload_bytes;     /* of all bodies being received; 0: 4 of the largest */
     uint64_t idle_connection_usec; /* without a byte, 0: HTTP_IDLE_CONNECTION_USEC */
     uint64_t upload_usec;          /* for a whole request, 0: HTTP_UPLOAD_USEC */
+    uint64_t opening_usec;         /* a job's wait while opening, 0: HTTP_OPENING_USEC */
 
     void (*describe)(void *context, HttpService *ret);
     /* Last word on a valid request, NULL: none. Returns 0 or negative errno with a sentence;
@@ -54,6 +56,7 @@ typedef struct HttpServerOptions {
 #define HTTP_MAX_CONNECTIONS 128
 #define HTTP_IDLE_CONNECTION_USEC (UINT64_C(30) * 1000000)
 #define HTTP_UPLOAD_USEC (UINT64_C(120) * 1000000)
+#define HTTP_OPENING_USEC (UINT64_C(5) * 1000000)
 
 int http_server_new(const HttpServerOptions *options, HttpServer **ret, Err *err);
 

@@ -229,6 +229,35 @@ def device_that_does_not_answer():
         assert d.ask("GET", "/healthz")[0] == 503
 
 
+def answers_before_the_device_does():
+    """What a job is held against is not known yet: the job waits for it, everything else does not."""
+    with Place(MODEL, MEDIA) as place:
+        with faulty("hang=1500", place) as d:
+            began = time.monotonic()
+            jobs = []
+            client = threading.Thread(target=lambda: jobs.append(d.create(**QUICK)))
+            client.start()
+            status, health = d.ask("GET", "/healthz")
+            assert status == 200 and health["status"] == "starting" and health["phase"] == "starting", health
+            assert d.ask("GET", "/v1/videos")[0] == 200 and b"starting" in d.ask("GET", "/")[1]
+            assert time.monotonic() - began < 1.4 and not jobs, (time.monotonic() - began, jobs)
+            client.join()
+            assert d.wait(jobs[0])["status"] == "completed"
+            assert d.ask("POST", "/v1/videos", {"prompt": "p", "size": "63x64"})[0] == 400
+        with faulty("hang=8000", place) as d:
+            began = time.monotonic()
+            status, body = d.ask("POST", "/v1/videos", {"prompt": "p"})
+            assert status == 503 and "being opened" in body["error"]["message"], body
+            assert 4 < time.monotonic() - began < 7.5, time.monotonic() - began
+        with faulty("hang=8000", place) as d:  # stopped with a job that waits
+            client = threading.Thread(target=lambda: jobs.append(d.ask("POST", "/v1/videos", {"prompt": "p"})))
+            client.start()
+            d.ask("GET", "/healthz")
+            d.process.send_signal(signal.SIGTERM)
+            assert d.process.wait(20) == 0, d.said()
+            client.join()
+
+
 def damaged_segment():
     with Place(MODEL, MEDIA) as place, tempfile.NamedTemporaryFile(dir="/dev/shm", prefix="preheat-test-") as segment:
         segment.write(os.urandom(3 << 20))
@@ -309,7 +338,7 @@ def variants_are_drawn_and_compared():
 
 
 CASES = (starts_under_load, requests_during_one_start, media_child_missing, manifest_damaged,
-         state_directory_cannot_be_written, two_daemons_contend, versions_differ, device_memory_comes_late, device_that_does_not_answer,
+         state_directory_cannot_be_written, two_daemons_contend, versions_differ, device_memory_comes_late, device_that_does_not_answer, answers_before_the_device_does,
          damaged_segment, state_directory_is_let_go, state_directory_is_kept, variants_are_drawn_and_compared, degraded_by_a_damaged_ladder)
 
 
