@@ -57,10 +57,10 @@ static int reply_video(HttpExchange *x, const JobInfo *info, json_t *j) {
     return http_reply_header(x, "openai-poll-after-ms", text);
 }
 
-/* While the model is loaded, a job that has not begun waits for that, too. */
+/* While the model is loaded, a job that has done no step waits for weights, too. */
 static void add_start(HttpExchange *x, JobInfo *info) {
     bool waits = info->state == JOB_QUEUED || info->state == JOB_IN_PROGRESS;
-    if (!waits || info->phase > PHASE_LOADING)
+    if (!waits || info->phase > PHASE_DENOISING || info->step > 0)
         return;
     HttpService v = http_describe(x->server);
     if (!v.accepting || v.percent >= 100)
