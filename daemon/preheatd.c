@@ -63,6 +63,7 @@ typedef struct Daemon {
     Startup *startup;
     StartupState state;
     uint64_t begun_usec; /* when the start began */
+    uint64_t asked_usec; /* when systemd is asked again for more time to start */
     ReportTimes last_start;
     Variant variant;      /* of this start; its path is NULL without variants */
     uint64_t before_usec; /* from the process's beginning to that of its start */
@@ -319,6 +320,14 @@ static void serve_http(void *context, uint32_t events) {
     finish_stop(d);
 }
 
+/* A slow disk is no reason to be killed and begin again. Now and then: systemd listens to each. */
+static void ask_for_time(Daemon *d) {
+    if (d->stopping || clock_left(d->asked_usec) > 0)
+        return;
+    notify_extend(PROGRESS_USEC);
+    d->asked_usec = clock_deadline(PROGRESS_USEC / 4);
+}
+
 static void tell_state(Daemon *d) {
     if (d->refusal[0]) {
         notify_status("Refusing requests: %s", d->refusal);
@@ -327,8 +336,7 @@ static void tell_state(Daemon *d) {
         return;
     } else if (d->state.stage == STARTUP_RUNNING) {
         notify_status("%s: %d%%", d->state.phase, d->state.percent);
-        if (!d->stopping) /* a slow disk is no reason to be killed and begin again */
-            notify_extend(PROGRESS_USEC);
+        ask_for_time(d);
         return;
     } else {
         JobQueueLoad load = {0};

@@ -244,12 +244,12 @@ def answers_before_the_device_does():
             client.join()
             assert d.wait(jobs[0])["status"] == "completed"
             assert d.ask("POST", "/v1/videos", {"prompt": "p", "size": "63x64"})[0] == 400
-        with faulty("hang=8000", place) as d:
+        with faulty("hang=6000", place) as d:
             began = time.monotonic()
             status, body = d.ask("POST", "/v1/videos", {"prompt": "p"})
             assert status == 503 and "being opened" in body["error"]["message"], body
-            assert 4 < time.monotonic() - began < 7.5, time.monotonic() - began
-        with faulty("hang=8000", place) as d:  # stopped with a job that waits
+            assert 4 < time.monotonic() - began < 5.9, time.monotonic() - began
+        with faulty("hang=1500", place) as d:  # stopped with a job that waits
             client = threading.Thread(target=lambda: jobs.append(d.ask("POST", "/v1/videos", {"prompt": "p"})))
             client.start()
             d.ask("GET", "/healthz")
