@@ -1,5 +1,5 @@
-/* preheatd-reserve - device memory for the largest request that is admitted, held from the first
- * job on. */
+/* preheatd-reserve - device memory for the largest request that is admitted, held from the
+ * start on. */
 #ifndef PREHEAT_PREHEATD_RESERVE_H
 #define PREHEAT_PREHEATD_RESERVE_H
 

@@ -87,12 +87,17 @@ static void refuse(Daemon *d, const char *what, const Err *err) {
     log_error("%s: %s, answering 503", what, err_text(err));
 }
 
-/* After the first job, whose client shall not wait for it. */
-static void reserve(Daemon *d) {
+/* Once all weights are there; a job that waits goes first. */
+static void worker_idles(void *context) {
+    Daemon *d = context;
     StartupState state;
+    if (d->reserved || !d->pipeline)
+        return;
     startup_state(d->startup, &state);
-    reserve_memory(d->config, &state, d->pipeline);
+    if (state.stage != STARTUP_READY)
+        return;
     d->reserved = true;
+    reserve_memory(d->config, &state, d->pipeline);
 }
 
 static void worker_begins(void *context) {
@@ -133,8 +138,6 @@ static int run_job(void *context, Job *job, Err *err) {
     };
     r = render(d->pipeline, job->request, &options, job->progress, err);
     job->report.peak_device_bytes = pipeline_peak_bytes(d->pipeline);
-    if (r == 0 && !d->reserved)
-        reserve(d);
     if (r < 0 && pipeline_is_lost(d->pipeline)) {
         startup_device_lost(d->startup);
         job_queue_drain(d->jobs); /* what waits is for the next process */
@@ -370,6 +373,7 @@ static void look_around(void *context, uint32_t events) {
         }
         if (d->state.stage != STARTUP_RUNNING && !d->told_start) {
             d->told_start = true;
+            job_queue_wake(d->jobs);
             report_log(d->startup, d->before_usec, &d->state, d->variant.name);
         }
     }
@@ -536,6 +540,7 @@ static int open_jobs(Daemon *d, Err *err) {
             .metrics = d->metrics,
             .run = run_job,
             .begin = worker_begins,
+            .idle = worker_idles,
             .finished = log_job,
             .changed = wake,
             .context = d,

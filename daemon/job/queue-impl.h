@@ -44,6 +44,7 @@ struct JobQueue {
     size_t n_live, live_room;
     Estimate estimate;
     bool draining, stopping;
+    bool untold; /* that there is nothing to do; the worker's, and job_queue_wake()'s */
 };
 
 /* Without the lock. */

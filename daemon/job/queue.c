@@ -194,6 +194,7 @@ int job_queue_open(const JobQueueOptions *options, JobQueue **ret, Err *err) {
     if (q->options.ageing_usec == 0)
         q->options.ageing_usec = JOB_AGEING_USEC;
     q->dir_fd = q->lock_fd = -1;
+    q->untold = true;
     (void)pthread_mutex_init(&q->lock, NULL); /* neither fails with default attributes */
     (void)pthread_cond_init(&q->wake, NULL);
     int r = open_all(q, err);
@@ -216,6 +217,13 @@ int job_queue_start(JobQueue *q, Err *err) {
         return err_set(err, -r, "cannot start the worker thread: %s", strerror(r));
     q->started = true;
     return 0;
+}
+
+void job_queue_wake(JobQueue *q) {
+    job_queue_lock(q);
+    q->untold = true;
+    (void)pthread_cond_signal(&q->wake);
+    job_queue_unlock(q);
 }
 
 JobQueue *job_queue_close(JobQueue *q) {

@@ -39,6 +39,7 @@ typedef struct JobQueueOptions {
      * thread after every change of state, with the lock held: it only wakes somebody. */
     void (*begin)(void *context);
     void (*end)(void *context);
+    void (*idle)(void *context); /* on the worker thread too, each time that no job is due */
     void (*finished)(void *context, const JobInfo *info);
     void (*changed)(void *context);
     void *context;
@@ -57,6 +58,9 @@ const char *job_queue_warning(const JobQueue *q);
 
 /* job_queue_start - starts the worker; until then jobs are accepted and wait. */
 int job_queue_start(JobQueue *q, Err *err);
+
+/* job_queue_wake - lets the worker look again: idle is called unless a job runs. Any thread. */
+void job_queue_wake(JobQueue *q);
 
 /* job_queue_close - interrupts the running job, waits for it, keeps the queued ones for the next
  * start; returns NULL, takes NULL. */

@@ -135,7 +135,7 @@ static void work_on(JobQueue *q, Live *l) {
     Err err = {0};
     JobOutcome o = {0};
     job_id_copy(id, l->id);
-    l->running = true;
+    l->running = q->untold = true;
     l->began_usec = clock_usec();
     /* Where this cannot be written, the outcome will not be either, and is kept in memory. */
     (void)job_table_start(q->table, id, clock_unix_sec(), NULL);
@@ -188,6 +188,14 @@ static void wait_for_work(JobQueue *q) {
         (void)pthread_cond_wait(&q->wake, &q->lock); /* cannot fail on these */
 }
 
+/* A job that came meanwhile is found before the next wait. */
+static void tell_idle(JobQueue *q) {
+    q->untold = false;
+    job_queue_unlock(q);
+    q->options.idle(q->options.context);
+    job_queue_lock(q);
+}
+
 void *worker_main(void *context) {
     JobQueue *q = context;
     if (q->options.begin)
@@ -197,6 +205,8 @@ void *worker_main(void *context) {
         Live *l = q->draining ? NULL : live_next(q);
         if (l)
             work_on(q, l);
+        else if (q->untold && q->options.idle)
+            tell_idle(q);
         else
             wait_for_work(q);
     }

@@ -4,7 +4,8 @@
  *   open    the device has no memory left for us
  *   memory  the same, for a piece of device memory
  *   pin     pages cannot be locked
- *   hang    opening takes N ms */
+ *   hang    opening takes N ms
+ *   total   the device has N MiB of its own, the host's in truth */
 #include "backend/backend.h"
 #include "backend/cpu/module.h"
 #include "backend/interface.h"
@@ -17,13 +18,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-typedef enum Fault { FAULT_OPEN, FAULT_MEMORY, FAULT_PIN, FAULT_HANG, N_FAULTS } Fault;
+typedef enum Fault { FAULT_OPEN, FAULT_MEMORY, FAULT_PIN, FAULT_HANG, FAULT_TOTAL, N_FAULTS } Fault;
 
 static BackendOps ops, real;
 static atomic_int left[N_FAULTS];
 
 static void read_faults(void) {
-    static const char *const names[N_FAULTS] = {"open=", "memory=", "pin=", "hang="};
+    static const char *const names[N_FAULTS] = {"open=", "memory=", "pin=", "hang=", "total="};
     const char *text = getenv("PREHEAT_TEST_FAULTS");
     for (int i = 0; text && i < N_FAULTS; i++) {
         const char *at = strstr(text, names[i]);
@@ -66,6 +67,8 @@ static int open_faulty(const BackendOptions *options, Backend **ret, Err *err) {
     ops.memory_new = memory_new_or_fail;
     ops.pin = pin_or_fail;
     (*ret)->ops = &ops;
+    if (atomic_load(&left[FAULT_TOTAL]) > 0)
+        (*ret)->info.memory_total = (uint64_t)atomic_load(&left[FAULT_TOTAL]) << 20;
     return 0;
 }
 

@@ -258,6 +258,26 @@ def answers_before_the_device_does():
             client.join()
 
 
+def memory_is_reserved_without_a_job():
+    """A job that is small itself finds what the largest needs: as much as that one took where it was asked for."""
+    limits = {"max_width": 256, "max_height": 256, "max_pixels": 65536, "max_frames": 33}
+    with Place(MODEL, MEDIA) as place:
+        def peak(d, **fields):
+            video = d.wait(d.create(**fields))
+            assert video["status"] == "completed", video
+            return video["peak_device_memory_mb"]
+
+        with faulty("", place, limits=limits) as d:
+            small = peak(d, **QUICK)
+            large = peak(d, **dict(QUICK, num_frames=33, size="256x256"))
+        with faulty("total=4096", place, limits=limits) as d:
+            d.wait_said("Ready: ")
+            end = time.monotonic() + 20
+            while (reserved := peak(d, **QUICK)) == small and time.monotonic() < end:
+                pass  # the worker had not come to it
+            assert small < large <= reserved, (small, large, reserved)  # a picture of its own takes a little more
+
+
 def damaged_segment():
     with Place(MODEL, MEDIA) as place, tempfile.NamedTemporaryFile(dir="/dev/shm", prefix="preheat-test-") as segment:
         segment.write(os.urandom(3 << 20))
@@ -339,6 +359,7 @@ def variants_are_drawn_and_compared():
 
 CASES = (starts_under_load, requests_during_one_start, media_child_missing, manifest_damaged,
          state_directory_cannot_be_written, two_daemons_contend, versions_differ, device_memory_comes_late, device_that_does_not_answer, answers_before_the_device_does,
+         memory_is_reserved_without_a_job,
          damaged_segment, state_directory_is_let_go, state_directory_is_kept, variants_are_drawn_and_compared, degraded_by_a_damaged_ladder)
 
 

@@ -20,7 +20,7 @@ typedef struct Bench {
     pthread_mutex_t lock;
     pthread_cond_t moved;
     bool hold; /* runs wait until released or cancelled */
-    int n_begun, n_ended, n_changed, n_finished;
+    int n_begun, n_ended, n_changed, n_finished, n_idle;
     int result;        /* of the next runs */
     int n_short;       /* runs before these that get no memory, but for "passes" */
     char order[20][8]; /* prompts as they were begun */
@@ -266,6 +266,29 @@ static void want_of_memory_puts_a_job_off(void **state) {
     assert_int_equal(state_of(q, id[2], code), JOB_FAILED);
     assert_string_equal(code, "insufficient_memory");
     assert_true(job_queue_idle(q));
+    q = job_queue_close(q);
+    bench_done(&b);
+}
+
+static void idles(void *context) {
+    Bench *b = context;
+    tell(b, &b->n_idle);
+}
+
+static void the_worker_tells_when_it_has_nothing_to_do(void **state) {
+    Bench b;
+    bench_init(&b);
+    JobQueueOptions o = options_for(*state, &b);
+    o.idle = idles;
+    JobQueue *q = open_queue(&o, true);
+    wait_for(&b, &b.n_idle, 1);
+    job_queue_wake(q);
+    wait_for(&b, &b.n_idle, 2);
+    char id[1][JOB_ID_SIZE], code[32];
+    submit(q, "cat", PRIORITY_INTERACTIVE, id);
+    wait_for(&b, &b.n_finished, 1);
+    wait_for(&b, &b.n_idle, 3);
+    assert_int_equal(state_of(q, id[0], code), JOB_COMPLETED);
     q = job_queue_close(q);
     bench_done(&b);
 }
@@ -643,6 +666,7 @@ int main(void) {
             TEST(job_runs_to_its_files),
             TEST(failures_have_codes),
             TEST(want_of_memory_puts_a_job_off),
+            TEST(the_worker_tells_when_it_has_nothing_to_do),
             TEST(interactive_first_but_batch_ages),
             TEST(full_queue_refuses_all_of_n),
             TEST(cancel_and_delete_hit_the_right_one),
