@@ -210,9 +210,9 @@ def faulty(faults, place, **sections):
 
 def device_memory_comes_late():
     with Place(MODEL, MEDIA) as place:
-        for faults, name in (("open=2", "backend"), ("memory=2", "load")):
+        for faults, name in (("open=2", "backend"), ("memory=3", "load")):
             with faulty(faults, place, daemon={"start_retry_delay": "20ms"}) as d:
-                # The job itself may meet the second of these.
+                # The job itself may meet some of these.
                 assert d.wait(d.create(**QUICK))["status"] == "completed", d.said()
                 assert step(d, name)["tries"] > 1 and step(d, name)["outcome"] == "done", step(d, name)
                 lines = [line for line in lines_of(d.said(), 4) if f"Step '{name}' of the start: " in line]
