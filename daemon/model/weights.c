@@ -243,6 +243,14 @@ void weights_visit_copied(
             see(context, g->bindings[i].host);
 }
 
+static void will_need(void *checkpoint, View host) {
+    checkpoint_will_need(checkpoint, host);
+}
+
+void weights_will_need(const WeightGroup *g, Backend *b) {
+    weights_visit_copied(g, b, will_need, g->weights->checkpoint);
+}
+
 void weights_import_group(WeightGroup *g, Stream *s, char *storage) {
     Backend *backend = stream_backend(s);
     WeightImport some[WEIGHT_IMPORT_MOST];

@@ -104,8 +104,11 @@ static int load_layers(Loading *l, Weights *w, bool streamed, Err *err) {
     size_t n = weights_n_groups(w);
     int r = 0;
     for (size_t i = 0; i < n && r == 0; i++)
-        if (!streamed || i == 0 || i == n - 1)
+        if (!streamed || i == 0 || i == n - 1) {
+            if (i + 1 < n && !l->how->parked) /* the disk works while this group travels */
+                weights_will_need(weights_group_at(w, i + 1), stream_backend(l->s));
             r = load_group(l, weights_group_at(w, i), err);
+        }
     for (size_t i = 1; i < n - 1 && streamed && l->how->pinner; i++)
         weights_visit_copied(weights_group_at(w, i), stream_backend(l->s), cover, l->how->pinner);
     if (r == 0 && streamed && !weights_streams(w))

@@ -167,6 +167,28 @@ int checkpoint_wait(Checkpoint *c, View v, uint64_t timeout_usec, Err *err) {
     return 0;
 }
 
+/* By its first, middle and last page: asking for all of them would cost those who find them all. */
+static bool is_resident(const char *from, size_t bytes, size_t page) {
+    const size_t at[] = {0, bytes / 2 / page * page, bytes - page};
+    for (size_t i = 0; i < ARRAY_LEN(at); i++) {
+        unsigned char resident = 0;
+        if (mincore((void *)(from + at[i]), page, &resident) < 0 || !(resident & 1))
+            return false;
+    }
+    return true;
+}
+
+void checkpoint_will_need(const Checkpoint *c, View v) {
+    uint64_t extent = view_extent(v);
+    if (c->tier != CHECKPOINT_FILES || extent == 0)
+        return;
+    size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    uintptr_t begin = (uintptr_t)v.data / page * page;
+    size_t bytes = size_align((uintptr_t)v.data + extent - begin, page);
+    if (!is_resident((const char *)begin, bytes, page))
+        (void)madvise((void *)begin, bytes, MADV_WILLNEED); /* else it is read when it is touched */
+}
+
 size_t checkpoint_n_ranges(const Checkpoint *c) {
     return c->n_ranges;
 }

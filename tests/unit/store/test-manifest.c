@@ -7,7 +7,14 @@
 #include "store/nonfinite.h"
 #include "store/order.h"
 
+#include "base/cleanup.h"
+#include "base/str.h"
+
 #include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 static void scanning_finds_everything(void **state) {
     Model model;
@@ -97,6 +104,36 @@ static void chunks_cover_files_in_order_of_use(void **state) {
     Manifest *m;
     assert_int_equal(manifest_scan(model.dir, SEGMENT_PAGE + 4096, &m, &err), -EINVAL);
     assert_int_equal(manifest_scan(model.dir, (uint64_t)2 << 30, &m, NULL), -EINVAL);
+    model_done(&model);
+}
+
+/* What the page cache lost comes back without anybody touching it. */
+static void files_are_read_ahead(void **state) {
+    Model model;
+    model_make_whole(&model, 10);
+    Manifest *m;
+    Checkpoint *c;
+    View v;
+    assert_int_equal(manifest_open(model.dir, &m, NULL), 0);
+    assert_int_equal(checkpoint_open_files(m, &c, NULL), 0);
+    assert_int_equal(checkpoint_find(c, "transformer", "blocks.0.a", &v, NULL), 0);
+    char *page = (char *)((uintptr_t)v.data / 4096 * 4096);
+    _cleanup_free_ char *path =
+            str_format("%s/%s", model.dir, checkpoint_source(c, "transformer", "blocks.0.a"));
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    assert_true(fd >= 0 && fsync(fd) == 0);
+    (void)madvise(page, 4096, MADV_DONTNEED); /* a page that is mapped is not dropped */
+    (void)posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
+    close(fd);
+    checkpoint_will_need(c, v);
+    unsigned char resident = 0;
+    for (int i = 0; i < 500 && !(resident & 1); i++) {
+        assert_int_equal(mincore(page, 1, &resident), 0);
+        (void)poll(NULL, 0, 10);
+    }
+    assert_true(resident & 1);
+    checkpoint_free(c);
+    manifest_free(m);
     model_done(&model);
 }
 
@@ -352,6 +389,7 @@ int main(void) {
             cmocka_unit_test(names_have_an_order),
             cmocka_unit_test(chunks_cover_files_in_order_of_use),
             cmocka_unit_test(files_are_mapped),
+            cmocka_unit_test(files_are_read_ahead),
             cmocka_unit_test(saved_manifest_comes_back),
             cmocka_unit_test(nonfinite_elements_are_counted),
             cmocka_unit_test(nonfinite_counts_by_type),

@@ -81,6 +81,8 @@ static void filled_segment_equals_files(void **state) {
         assert_int_equal(checkpoint_find(files, t->part, t->name, &a, NULL), 0);
         assert_int_equal(checkpoint_find(c, t->part, t->name, &b, NULL), 0);
         assert_int_equal(checkpoint_wait(c, b, 0, NULL), 0);
+        checkpoint_will_need(files, a);
+        checkpoint_will_need(c, b);
         assert_memory_equal(a.data, b.data, t->bytes);
     }
     checkpoint_free(c);
