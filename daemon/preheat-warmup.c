@@ -49,6 +49,7 @@ typedef struct Warmup {
     char *kept;              /* where the manifest is kept */
     const char *credentials; /* NULL: none */
     bool sourced;            /* [model] source is where the model comes from */
+    FillReport *report;
 } Warmup;
 
 static atomic_bool stop;
@@ -197,19 +198,28 @@ static void tell_place(const PlaceReport *p) {
 }
 
 static void tell_filled(const Warmup *w, const Manifest *m, const FillReport *f) {
-    char model[128], bytes[64], usec[64];
-    (void)snprintf(model, sizeof(model), "PREHEAT_MODEL=%s", w->config->model.name);
+    char model[128], bytes[64], seconds[64];
+    double elapsed = (double)f->elapsed_usec / 1e6;
+    (void)snprintf(model, sizeof(model), "MODEL=%s", w->config->model.name);
     (void)snprintf(bytes, sizeof(bytes), "PREHEAT_BYTES=%ju", (uintmax_t)f->read_bytes);
-    (void)snprintf(usec, sizeof(usec), "PREHEAT_DURATION_USEC=%ju", (uintmax_t)f->elapsed_usec);
-    LogFields fields = {LOG_ID_WARM, model, bytes, usec, NULL};
-    double seconds = (double)f->elapsed_usec / 1e6;
+    (void)snprintf(seconds, sizeof(seconds), "SECONDS=%.3f", elapsed);
+    LogFields fields = {LOG_ID_WARM, model, bytes, seconds, NULL};
     log_line(LOG_NOTICE, fields,
             "%.2f GB resident in %zu chunks after %.2f s: %zu were, %.2f GB read by %s (%.2f GB/s, "
             "%.2f GB of it cached), %zu retries",
-            (double)manifest_weight_bytes(m) / 1e9, f->n_chunks, seconds, f->n_found_ready,
+            (double)manifest_weight_bytes(m) / 1e9, f->n_chunks, elapsed, f->n_found_ready,
             (double)f->read_bytes / 1e9, f->reader,
-            seconds > 0 ? (double)f->read_bytes / 1e9 / seconds : 0, (double)f->cached_bytes / 1e9,
+            elapsed > 0 ? (double)f->read_bytes / 1e9 / elapsed : 0, (double)f->cached_bytes / 1e9,
             f->n_retries);
+}
+
+static void tell_failed(const Warmup *w, const char *why) {
+    char model[128], chunk[64];
+    (void)snprintf(model, sizeof(model), "MODEL=%s", w->config->model.name);
+    (void)snprintf(chunk, sizeof(chunk), "CHUNK=%zu", w->report->bad_chunk);
+    bool bad = w->report->bad_chunk != SIZE_MAX;
+    LogFields fields = {LOG_ID_LOAD_FAILED, model, bad ? chunk : NULL, NULL};
+    log_line(LOG_ERR, fields, "%s", why);
 }
 
 /* The configuration names one model: what an earlier one named must not keep its memory. A segment
@@ -257,7 +267,7 @@ static int run_fill(const Warmup *w, Err *err) {
     _cleanup_(segment_closep) Segment *s = NULL;
     _cleanup_(remote_freep) Remote *remote = NULL;
     PlaceReport place;
-    FillReport report;
+    FillReport *report = w->report;
     int r = open_manifest(w, &m, err);
     if (r < 0)
         return r;
@@ -275,13 +285,13 @@ static int run_fill(const Warmup *w, Err *err) {
     }
     Filling filling = {.watch = {.patient = remote, .start = clock_usec()}, .remote = remote};
     FillOptions o = fill_options(w, &filling);
-    r = fill_segment(m, s, &o, &report, err);
-    if (report.n_found_damaged)
-        log_warning("%zu chunks had changed in memory, read them again", report.n_found_damaged);
+    r = fill_segment(m, s, &o, report, err);
+    if (report->n_found_damaged)
+        log_warning("%zu chunks had changed in memory, read them again", report->n_found_damaged);
     if (r == -EBADMSG && w->sourced && !remote)
         supply_distrust(m, s);
     if (r == 0)
-        tell_filled(w, m, &report);
+        tell_filled(w, m, report);
     return r;
 }
 
@@ -470,7 +480,9 @@ int main(int argc, char **argv) {
     _cleanup_free_ char *kept =
             o.manifest ? strdup(o.manifest)
                        : manifest_kept_path(config->jobs.state_dir, config->model.name);
+    FillReport report = {.bad_chunk = SIZE_MAX};
     Warmup w = {.o = &o,
+            .report = &report,
             .config = config,
             .model = o.model ? o.model : config->model.path,
             .segment = o.segment ? o.segment : config->model.segment,
@@ -484,7 +496,10 @@ int main(int argc, char **argv) {
         die_of_signal();
     }
     if (r < 0) {
-        log_error("%s", err_text(&err));
+        if (o.mode == MODE_FILL)
+            tell_failed(&w, err_text(&err));
+        else
+            log_error("%s", err_text(&err));
         notify_status("%s", err_text(&err));
         return EXIT_FAILURE;
     }

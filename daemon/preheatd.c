@@ -155,11 +155,13 @@ static void log_job(void *context, const JobInfo *info) {
     _cleanup_free_ char *phase = str_format("PHASE=%s", phase_name(info->phase));
     const char *start_name = job_start_name(info->report.start);
     _cleanup_free_ char *start = str_format("START=%s", start_name ? start_name : "unknown");
-    if (!id || !seconds || !phase || !start)
+    _cleanup_free_ char *model =
+            str_format("MODEL=%s", info->request.model ? info->request.model : "unknown");
+    if (!id || !seconds || !phase || !start || !model)
         return;
     bool failed = info->state == JOB_FAILED;
     const char *const fields[] = {
-            failed ? LOG_ID_JOB_FAILED : LOG_ID_JOB_DONE, id, seconds, phase, start, NULL};
+            failed ? LOG_ID_JOB_FAILED : LOG_ID_JOB_DONE, id, seconds, phase, start, model, NULL};
     const Request *r = &info->request;
     if (failed)
         log_line(strcmp(info->error_code, "cancelled") == 0 ? LOG_INFO : LOG_ERR, fields,
@@ -352,7 +354,8 @@ static void tell_state(Daemon *d) {
     d->told_ready = true;
     notify_ready();
     if (!d->refusal[0]) {
-        const char *const fields[] = {LOG_ID_READY, NULL};
+        _cleanup_free_ char *model = str_format("MODEL=%s", d->config->model.name);
+        const char *const fields[] = {LOG_ID_READY, model, NULL};
         log_line(LOG_NOTICE, fields, "Ready: model %s on %s", d->config->model.name,
                 d->state.device);
     }

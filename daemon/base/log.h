@@ -30,6 +30,7 @@ void log_line(int priority, LogFields fields, const char *fmt, ...) _printf_(3, 
 /* The events that an operator filters on; units/preheat.catalog explains each. */
 #define LOG_ID_READY "MESSAGE_ID=acf391404a4e423cb6dc797d30a8f250"
 #define LOG_ID_WARM "MESSAGE_ID=985f4f6337c9414a8fefbfbc1ec89f69"
+#define LOG_ID_LOAD_FAILED "MESSAGE_ID=251eee93d77f47b9bc29a5f692a8b5ec"
 #define LOG_ID_JOB_DONE "MESSAGE_ID=d52581473827409fad640063a350a5a3"
 #define LOG_ID_JOB_FAILED "MESSAGE_ID=c3a273222430474fa54cbdc51c9797a3"
 #define LOG_ID_BACKEND_LOST "MESSAGE_ID=6a311676fdbc4c1ca987ed6dc9e69bff"

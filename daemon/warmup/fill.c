@@ -90,6 +90,7 @@ static void give_up(Fill *f, size_t chunk, int error, const Err *err) {
     segment_set(f->s, chunk, SEGMENT_BAD);
     if (f->result == 0) {
         f->result = error;
+        f->report->bad_chunk = chunk;
         f->err = *err;
     }
 }
@@ -415,7 +416,8 @@ static int fill_with(Fill *f, Err *err) {
 
 int fill_segment(
         const Manifest *m, Segment *s, const FillOptions *o, FillReport *report, Err *err) {
-    *report = (FillReport){.reader = "none", .n_chunks = manifest_n_chunks(m)};
+    *report =
+            (FillReport){.reader = "none", .n_chunks = manifest_n_chunks(m), .bad_chunk = SIZE_MAX};
     if (!manifest_has_digests(m))
         return err_set(err, -EINVAL, "the manifest of '%s' has no digests", manifest_root(m));
     Fill *f = calloc(1, sizeof(*f));
