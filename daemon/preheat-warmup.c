@@ -3,6 +3,7 @@
  *   preheat-warmup                    build the manifest if there is none, fill, READY=1
  *   preheat-warmup --fetch            bring the model from its source to this machine
  *   preheat-warmup --reserve          ask the kernel for the huge pages (root)
+ *   preheat-warmup --unreserve        take that back, as --note says what it was
  *   preheat-warmup --evict            remove the segment
  *   preheat-warmup --print-hugepages  what the model needs and the machine has
  *   preheat-warmup --verify           compare the files with the manifest
@@ -24,6 +25,7 @@
 #include "warmup/fill.h"
 #include "warmup/hugepages.h"
 #include "warmup/place.h"
+#include "warmup/reservation.h"
 
 #include <getopt.h>
 #include <libgen.h>
@@ -34,11 +36,19 @@ DEFINE_CLEANUP(Segment, segment_close)
 
 enum { EXIT_USAGE = 2, EXIT_BAD_CONFIG = 78, REMOTE_READ_BYTES = 4 * 1024 * 1024 };
 
-typedef enum Mode { MODE_FILL, MODE_FETCH, MODE_RESERVE, MODE_EVICT, MODE_PRINT, MODE_VERIFY } Mode;
+typedef enum Mode {
+    MODE_FILL,
+    MODE_FETCH,
+    MODE_RESERVE,
+    MODE_UNRESERVE,
+    MODE_EVICT,
+    MODE_PRINT,
+    MODE_VERIFY
+} Mode;
 
 typedef struct Options {
     Mode mode;
-    const char *config, *model, *segment, *manifest;
+    const char *config, *model, *segment, *manifest, *note;
     ReaderKind reader;
 } Options;
 
@@ -330,10 +340,22 @@ static int run_reserve(const Warmup *w, Err *err) {
                 (uintmax_t)wanted);
         return 0;
     }
-    HugePages h;
-    r = hugepages_reserve(NULL,
-            mode == CONFIG_RESERVE_PERMANENT ? HUGEPAGES_PERMANENT : HUGEPAGES_SURPLUS, wanted, &h,
-            err);
+    HugePages h = {0};
+    Reservation made = {
+            .mode = mode == CONFIG_RESERVE_PERMANENT ? HUGEPAGES_PERMANENT : HUGEPAGES_SURPLUS};
+    r = hugepages_read(NULL, &h, err);
+    if (r == 0) {
+        made.before = reservation_setting(made.mode, &h);
+        r = hugepages_reserve(NULL, made.mode, wanted, &h, err);
+        made.after = reservation_setting(made.mode, &h);
+    }
+    if (r == -EROFS) { /* a container */
+        log_warning("%s; leaving it, %ju are needed", err_text(err), (uintmax_t)wanted);
+        err_clear(err);
+        return 0;
+    }
+    if (r == 0 && w->o->note)
+        r = reservation_save(w->o->note, &made, err);
     if (r < 0)
         return r;
     uint64_t got = mode == CONFIG_RESERVE_PERMANENT ? h.total : h.overcommit;
@@ -341,6 +363,22 @@ static int run_reserve(const Warmup *w, Err *err) {
             "huge pages of 2 MiB, %s: wanted %ju, got %ju%s",
             mode == CONFIG_RESERVE_PERMANENT ? "permanent" : "surplus allowed", (uintmax_t)wanted,
             (uintmax_t)got, got < wanted ? ", the warm-up will use shared memory" : "");
+    return 0;
+}
+
+/* Needs no configuration: what was taken is given back whatever became of that. */
+static int run_unreserve(const char *note, Err *err) {
+    Reservation made;
+    int r = reservation_take_back(NULL, note, &made, err);
+    if (r < 0 || r == RESERVATION_NONE)
+        return r < 0 ? r : 0;
+    const char *what = made.mode == HUGEPAGES_PERMANENT ? "huge pages of 2 MiB"
+                                                        : "surplus huge pages of 2 MiB allowed";
+    if (r == RESERVATION_CHANGED)
+        log_notice("%s: no longer %ju, somebody else has changed it, leaving it", what,
+                (uintmax_t)made.after);
+    else
+        log_info("%s: %ju again, was %ju", what, (uintmax_t)made.before, (uintmax_t)made.after);
     return 0;
 }
 
@@ -382,10 +420,11 @@ static int run_verify(const Warmup *w, Err *err) {
 }
 
 static int usage(void) {
-    (void)fputs("usage: preheat-warmup [--config FILE] [--model DIR|MANIFEST] [--segment FILE]\n"
-                "                      [--manifest FILE] [--reader auto|io_uring|threads]\n"
-                "                      [--fetch | --reserve | --evict | --print-hugepages | "
-                "--verify]\n",
+    (void)fputs(
+            "usage: preheat-warmup [--config FILE] [--model DIR|MANIFEST] [--segment FILE]\n"
+            "                      [--manifest FILE] [--reader auto|io_uring|threads]\n"
+            "                      [--note FILE] [--fetch | --reserve | --unreserve | --evict |\n"
+            "                      --print-hugepages | --verify]\n",
             stderr);
     return EXIT_USAGE;
 }
@@ -403,14 +442,16 @@ static bool parse_reader(const char *text, ReaderKind *ret) {
 }
 
 static bool parse_options(int argc, char **argv, Options *o) {
-    enum { O_CONFIG = 1, O_MODEL, O_SEGMENT, O_MANIFEST, O_READER, O_MODE };
+    enum { O_CONFIG = 1, O_MODEL, O_SEGMENT, O_MANIFEST, O_READER, O_NOTE, O_MODE };
     static const struct option known[] = {{"config", required_argument, NULL, O_CONFIG},
             {"model", required_argument, NULL, O_MODEL},
             {"segment", required_argument, NULL, O_SEGMENT},
             {"manifest", required_argument, NULL, O_MANIFEST},
             {"reader", required_argument, NULL, O_READER},
+            {"note", required_argument, NULL, O_NOTE},
             {"fetch", no_argument, NULL, O_MODE + MODE_FETCH},
             {"reserve", no_argument, NULL, O_MODE + MODE_RESERVE},
+            {"unreserve", no_argument, NULL, O_MODE + MODE_UNRESERVE},
             {"evict", no_argument, NULL, O_MODE + MODE_EVICT},
             {"print-hugepages", no_argument, NULL, O_MODE + MODE_PRINT},
             {"verify", no_argument, NULL, O_MODE + MODE_VERIFY}, {0}};
@@ -428,6 +469,9 @@ static bool parse_options(int argc, char **argv, Options *o) {
         case O_MANIFEST:
             o->manifest = optarg;
             break;
+        case O_NOTE:
+            o->note = optarg;
+            break;
         case O_READER:
             if (!parse_reader(optarg, &o->reader))
                 return false;
@@ -440,7 +484,7 @@ static bool parse_options(int argc, char **argv, Options *o) {
             o->mode = (Mode)(c - O_MODE);
         }
     }
-    return optind == argc;
+    return optind == argc && (o->note || o->mode != MODE_UNRESERVE);
 }
 
 static int run(const Warmup *w, Err *err) {
@@ -459,6 +503,7 @@ static int run(const Warmup *w, Err *err) {
         return place_evict(w->segment, err);
     case MODE_PRINT:
         return run_print(w, err);
+    case MODE_UNRESERVE: /* main does it */
     case MODE_VERIFY:
         break;
     }
@@ -472,6 +517,12 @@ int main(int argc, char **argv) {
         return usage();
     _cleanup_(config_freep) Config *config = NULL;
     Err err = {0};
+    if (o.mode == MODE_UNRESERVE) {
+        if (run_unreserve(o.note, &err) == 0)
+            return EXIT_SUCCESS;
+        log_error("%s", err_text(&err));
+        return EXIT_FAILURE;
+    }
     if (config_load(o.config, &config, &err) < 0) {
         LogFields fields = {LOG_ID_CONFIG_REFUSED, NULL};
         log_line(LOG_ERR, fields, "%s", err_text(&err));

@@ -66,7 +66,7 @@ static int write_text(const char *path, const char *text) {
     return fd < 0 ? -errno : io_write_all(fd, text, strlen(text));
 }
 
-/* The unit's sandbox may leave only one of the two places writable. */
+/* A container may leave only one of the two places writable. */
 static int write_counter(const char *sysfs, const char *name, uint64_t value, Err *err) {
     _cleanup_free_ char *path = str_format("%s/%s", sysfs ? sysfs : default_sysfs, name);
     _cleanup_free_ char *proc = str_format("/proc/sys/vm/%s", name);
@@ -74,9 +74,25 @@ static int write_counter(const char *sysfs, const char *name, uint64_t value, Er
     if (!path || !proc || !text)
         return err_set(err, -ENOMEM, "no memory for a path");
     int r = write_text(path, text);
-    if (r < 0 && !sysfs)
-        r = write_text(proc, text);
+    if (r < 0 && !sysfs && write_text(proc, text) == 0)
+        r = 0;
     return r < 0 ? err_set(err, r, "cannot write %s to '%s': %s", text, path, strerror(-r)) : 0;
+}
+
+/* Helps or does not. Node by node, because /proc/sys is closed to the unit. */
+static void compact_memory(void) {
+    enum { MAX_NODES = 64 };
+    char path[64];
+    for (int i = 0; i < MAX_NODES; i++) {
+        (void)snprintf(path, sizeof(path), "/sys/devices/system/node/node%d/compact", i);
+        (void)write_text(path, "1");
+    }
+}
+
+int hugepages_set(const char *sysfs, HugePagesMode mode, uint64_t pages, Err *err) {
+    static const char *const names[] = {[HUGEPAGES_SURPLUS] = "nr_overcommit_hugepages",
+            [HUGEPAGES_PERMANENT] = "nr_hugepages"};
+    return write_counter(sysfs, names[mode], pages, err);
 }
 
 int hugepages_reserve(
@@ -87,16 +103,16 @@ int hugepages_reserve(
         return r;
     uint64_t persistent = h.total - MIN(h.surplus, h.total);
     if (mode == HUGEPAGES_SURPLUS && h.overcommit < wanted)
-        r = write_counter(sysfs, "nr_overcommit_hugepages", wanted, err);
+        r = hugepages_set(sysfs, mode, wanted, err);
     else if (mode == HUGEPAGES_PERMANENT && persistent < wanted)
-        r = write_counter(sysfs, "nr_hugepages", wanted, err);
+        r = hugepages_set(sysfs, mode, wanted, err);
     if (r == 0)
         r = hugepages_read(sysfs, &h, err);
     if (r < 0)
         return r;
     if (mode == HUGEPAGES_PERMANENT && h.total < wanted) {
-        (void)write_text("/proc/sys/vm/compact_memory", "1"); /* helps or does not */
-        r = write_counter(sysfs, "nr_hugepages", wanted, err);
+        compact_memory();
+        r = hugepages_set(sysfs, mode, wanted, err);
         if (r == 0)
             r = hugepages_read(sysfs, &h, err);
     }

@@ -40,6 +40,10 @@ typedef enum HugePagesMode {
 int hugepages_reserve(
         const char *sysfs, HugePagesMode mode, uint64_t wanted, HugePages *ret, Err *err);
 
+/* hugepages_set - the kernel's setting for that mode, lowered as well as raised. Returns 0 or
+ * negative errno of writing. */
+int hugepages_set(const char *sysfs, HugePagesMode mode, uint64_t pages, Err *err);
+
 /* hugepages_memory_available - what the kernel thinks can be used without swapping (MemAvailable),
  * or the free memory where /proc/meminfo is hidden. */
 uint64_t hugepages_memory_available(void);
