@@ -223,6 +223,7 @@ static void damage_costs_its_chunk_only(void **state) {
         assert_int_equal(x.n_bad, 1);
         assert_int_equal(x.n_ready, manifest_n_chunks(manifest) - 1);
         assert_int_equal(x.report.n_retries, 2);
+        assert_true(x.report.bad_chunk < manifest_n_chunks(manifest));
 
         /* Repaired, the next run reads that chunk only. */
         flip(file, 5000000);
