@@ -23,11 +23,18 @@ def get(m, where, path):
     return status, json.loads(body)
 
 
-def create(m, where=TCP, **fields):
+def post(m, where=TCP, **fields):
+    """(status, answer) of a request for a video."""
     body = json.dumps({"prompt": PROMPT, **SMALL, **fields})
     status, text = request(m, where, "/v1/videos", "-H", "Content-Type: application/json", "-d", body)
-    assert status == 200, f"{status}: {text}"
-    return json.loads(text)["id"]
+    return status, json.loads(text)
+
+
+def create(m, where=TCP, **fields):
+    """The id of a job that was accepted."""
+    status, answer = post(m, where, **fields)
+    assert status == 200, f"{status}: {answer}"
+    return answer["id"]
 
 
 def running(m, job, where=TCP):
@@ -47,6 +54,15 @@ def video(m, where=TCP, **fields):
     job = create(m, where, **fields)
     done = finished(m, job, where)
     assert done["status"] == "completed", done
+    check_content(m, job, where)
+    return done
+
+
+def check_content(m, job, where=TCP):
     m.run("curl", "-sSf", "-o", "/tmp/video", *where[:-1], f"{where[-1]}/v1/videos/{job}/content")
     assert "ftyp" in m.run("head", "-c", "12", "/tmp/video").stdout, "not an MP4 file"
-    return done
+
+
+def serving(m, where=TCP):
+    """Waits until the model is loaded."""
+    wait_for("health", 30, lambda: get(m, where, "/healthz")[0] == 200)

@@ -58,6 +58,11 @@ class Machine:
         state = self.run("systemctl", "is-system-running", check=False).stdout.strip()
         return state in ("running", "degraded")
 
+    def lend_huge_pages(self):
+        """The kernel's counters of huge pages become writable inside: they are this machine's."""
+        self.run("sh", "-c", "mkdir /run/sysfs && mount -t sysfs sysfs /run/sysfs && mount -o remount,rw /run/sysfs &&"
+                 " for d in kernel/mm/hugepages devices/system/node; do mount --bind /run/sysfs/$d /sys/$d; done")
+
     def run(self, *command, check=True, timeout=60, **more):
         enter = ["nsenter", "-t", self.leader, "-a", "--", "env", "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin",
                  "HOME=/root", "LC_ALL=C.UTF-8", *command]
@@ -97,6 +102,11 @@ class Machine:
         if self.mounted:
             subprocess.run(["umount", "-l", self.tree], check=False)
         shutil.rmtree(self.work, ignore_errors=True)
+
+
+def host_setting(name):
+    """A number of /proc/sys/vm."""
+    return int(pathlib.Path("/proc/sys/vm", name).read_text())
 
 
 def host_pages(field):

@@ -2,7 +2,6 @@
 """test-boot.py ROOT BUILDDIR [CASE...]: preheat installed in a minimal Debian, booted with its own systemd.
 
 One line a case: "ok NAME", "not ok NAME: why", "skip NAME: why". Needs root and systemd-nspawn."""
-import json
 import os
 import pathlib
 import re
@@ -10,57 +9,14 @@ import shutil
 import subprocess
 import sys
 import time
-import traceback
 
 import boot_start
-from machine import Machine, host_pages, huge_pages, wait_for
+from cases import Skip, cases_of, name_of, run_cases
+from client import LONG, PROMPT, TCP, UNIX, check_content, create, finished, get, post, request, running, serving, video
+from machine import Machine, host_pages, host_setting, huge_pages, wait_for
 
-SMALL = {"width": 64, "height": 64, "num_frames": 5, "num_inference_steps": 2, "seed": 1}
-PROMPT = "a red circle moving right on a black background"
 JOB_DONE = "d52581473827409fad640063a350a5a3"
-TCP = ("http://127.0.0.1:8484",)
-UNIX = ("--unix-socket", "/run/preheat/api.sock", "http://preheat")
 CONF = "/etc/preheat/preheat.conf.d/50-test.conf"
-
-
-class Skip(Exception):
-    pass
-
-
-def request(m, where, path, *options, timeout=60):
-    """(status, body as text) of one curl call inside."""
-    out = m.run("curl", "-sS", "-g", "-m", str(timeout), "-w", "\n%{http_code}", *options, *where[:-1],
-                where[-1] + path, timeout=timeout + 10).stdout
-    body, _, status = out.rpartition("\n")
-    return int(status), body
-
-
-def get(m, where, path):
-    status, body = request(m, where, path)
-    return status, json.loads(body)
-
-
-def healthy(m, where):
-    """Waits until the model is loaded."""
-    return wait_for("health", 30, lambda: get(m, where, "/healthz")[0] == 200)
-
-
-def create(m, where, **fields):
-    body = json.dumps({"prompt": PROMPT, **SMALL, **fields})
-    status, text = request(m, where, "/v1/videos", "-H", "Content-Type: application/json", "-d", body)
-    return status, json.loads(text)
-
-
-def finished(m, where, job):
-    def probe():
-        _, video = get(m, where, f"/v1/videos/{job}")
-        return video if video["status"] in ("completed", "failed") else None
-    return wait_for(f"job {job}", 120, probe, 0.2)
-
-
-def is_mp4(m, where, job):
-    m.run("curl", "-sSf", "-o", "/tmp/video", *where[:-1], f"{where[-1]}/v1/videos/{job}/content")
-    return b"ftyp" in m.run("head", "-c", "12", "/tmp/video").stdout.encode(errors="replace")
 
 
 def configure(m, text):
@@ -89,23 +45,19 @@ def case_boot_starts_nothing_but_sockets(m):
 
 
 def case_tcp_connection_starts_the_daemon(m):
-    healthy(m, TCP)
+    serving(m, TCP)
     wait_for("READY", 10, lambda: m.show("preheatd.service", "ActiveState") == "active")
     assert m.show("preheatd.service", "User") == "preheat"
     assert m.show("preheatd.service", "StatusText"), "no STATUS="
 
 
 def case_video_over_tcp(m):
-    status, video = create(m, TCP)
-    assert status == 200, video
-    video = finished(m, TCP, video["id"])
-    assert video["status"] == "completed", video
-    assert is_mp4(m, TCP, video["id"])
+    video(m, TCP)
 
 
 def case_unix_connection_starts_the_daemon(m):
     m.run("systemctl", "stop", "preheatd.service")
-    healthy(m, UNIX)
+    serving(m, UNIX)
 
 
 def case_video_by_preheatctl(m):
@@ -115,40 +67,40 @@ def case_video_by_preheatctl(m):
 
 
 def case_journal_has_job_lines_with_fields(m):
-    _, video = create(m, UNIX)
-    finished(m, UNIX, video["id"])
-    entries = wait_for("journal", 10, lambda: m.journal(f"MESSAGE_ID={JOB_DONE}", f"JOB={video['id']}"))
+    job = create(m, UNIX)
+    finished(m, job, UNIX)
+    entries = wait_for("journal", 10, lambda: m.journal(f"MESSAGE_ID={JOB_DONE}", f"JOB={job}"))
     entry = entries[-1]
-    assert float(entry["SECONDS"]) > 0, entry
+    assert float(entry["SECONDS"]) > 0 and entry["MODEL"] == "tiny-wan", entry
+    assert entry["PHASE"] and entry["START"], entry
     assert entry["PRIORITY"] == "6" and entry["_SYSTEMD_UNIT"] == "preheatd.service", entry
     assert "CODE_FILE" not in entry or "/tmp" not in entry["CODE_FILE"], entry
     everything = m.run("journalctl", "--no-pager", "-o", "cat").stdout
     assert PROMPT not in everything, "a prompt stands in the journal"
-    explained = m.run("journalctl", "--no-pager", "-x", f"JOB={video['id']}").stdout
-    assert f"Video job {video['id']} is done" in explained, explained
+    explained = m.run("journalctl", "--no-pager", "-x", f"JOB={job}").stdout
+    assert f"Video job {job} is done" in explained, explained
 
 
 def case_stop_and_start_lose_nothing(m):
-    _, done = create(m, TCP)
-    done = finished(m, TCP, done["id"])
-    _, running = create(m, TCP, num_inference_steps=100)
-    wait_for("the job to run", 20, lambda: get(m, TCP, f"/v1/videos/{running['id']}")[1]["status"] == "in_progress")
+    done = video(m)
+    job = create(m, **LONG)
+    running(m, job)
     began = time.monotonic()
     m.run("systemctl", "stop", "preheatd.service")
     assert time.monotonic() - began < 30
     assert m.show("preheatd.service", "Result") == "success"
     m.run("systemctl", "start", "preheatd.service")
-    assert is_mp4(m, TCP, done["id"])
-    again = finished(m, TCP, running["id"])
+    check_content(m, done["id"])
+    again = finished(m, job)
     assert again["status"] == "completed", again
     assert_alive(m)
 
 
 def case_killed_daemon_is_back_with_its_jobs(m):
-    _, running = create(m, TCP, num_inference_steps=100)
-    wait_for("the job to run", 20, lambda: get(m, TCP, f"/v1/videos/{running['id']}")[1]["status"] == "in_progress")
-    m.run("systemctl", "kill", "-s", "KILL", "preheatd.service")
-    again = finished(m, TCP, running["id"])
+    job = create(m, **LONG)
+    running(m, job)
+    m.run("systemctl", "kill", "-s", "KILL", "--kill-who=main", "preheatd.service")
+    again = finished(m, job)
     assert again["status"] in ("completed", "failed"), again
     assert again["status"] == "completed" or again["error"]["code"], again
     assert_alive(m)
@@ -170,26 +122,24 @@ def case_idle_exit_and_return(m):
     assert m.show("preheatd.service", "Result") == "success"
     pids = m.run("pgrep", "-u", "preheat", check=False).stdout
     assert not pids, f"processes of user preheat: {pids}"
-    status, video = create(m, TCP)
-    assert status == 200, video
-    assert finished(m, TCP, video["id"])["status"] == "completed"
+    video(m)
     assert_alive(m)
 
 
 def case_no_model_is_503_and_no_failure(m):
     configure(m, "[model]\npath =\n")
-    status, body = create(m, TCP)
+    status, body = post(m)
     assert status == 503 and body["error"]["message"], body
     assert_alive(m)
     configure(m, "[model]\npath = /nonexistent\n")
-    status, body = create(m, TCP)
+    status, body = post(m)
     assert status == 503 and "/nonexistent" in body["error"]["message"], body
     assert_alive(m)
 
 
 def case_bad_configuration_is_503_and_no_failure(m):
     configure(m, "[daemon]\nidle_exti = 10s\n")
-    status, body = create(m, TCP)
+    status, body = post(m)
     assert status == 503 and "idle_exti" in body["error"]["message"], body
     assert m.journal("MESSAGE_ID=78036120de6042ebbce4a4560e5e3cef"), "not in the journal"
     assert_alive(m)
@@ -199,7 +149,7 @@ def case_reload_answers(m):
     configure(m, "")
     get(m, TCP, "/healthz")
     m.run("systemctl", "reload", "preheatd.service")
-    healthy(m, TCP)
+    serving(m, TCP)
 
 
 def case_daemon_cannot_write_weights(m):
@@ -241,11 +191,11 @@ def case_hung_daemon_is_killed_by_the_watchdog_and_replaced(m):
     m.write("/run/systemd/system/preheatd.service.d/test.conf", "[Service]\nWatchdogSec=2s\n")
     m.run("systemctl", "daemon-reload")
     m.run("systemctl", "restart", "preheatd.service")
-    healthy(m, TCP)
+    serving(m, TCP)
     pid = m.show("preheatd.service", "MainPID")
     m.run("systemctl", "kill", "-s", "STOP", "preheatd.service")
     wait_for("another process", 20, lambda: m.show("preheatd.service", "MainPID") not in (pid, "0"))
-    healthy(m, TCP)
+    serving(m, TCP)
     m.run("rm", "/run/systemd/system/preheatd.service.d/test.conf")
     m.run("systemctl", "daemon-reload")
     m.run("systemctl", "stop", "preheatd.service")
@@ -274,8 +224,7 @@ def case_warm_up_falls_back_without_pages(m):
         warm(m, "none")
         assert m.run("test", "-s", "/run/preheat/shared/tiny-wan", check=False).returncode == 0
         assert "huge pages are missing" in m.run("journalctl", "--no-pager", "-u", "preheat-warmup").stdout
-        _, video = create(m, TCP)
-        assert finished(m, TCP, video["id"])["start"] == "cold_host"
+        assert video(m)["start"] == "cold_host"
         evict(m)
         assert m.run("test", "-e", "/run/preheat/shared/tiny-wan", check=False).returncode
 
@@ -287,10 +236,24 @@ def case_warm_up_takes_surplus_pages_and_gives_them_back(m):
         warm(m, "surplus")
         if host_pages("Total") == before:
             raise Skip("this machine gives no surplus pages")
-        _, video = create(m, TCP)
-        assert finished(m, TCP, video["id"])["start"] == "cold_host"
+        assert video(m)["start"] == "cold_host"
         evict(m)
         assert host_pages("Total") == before, f"{host_pages('Total')} pages, {before} before"
+
+
+def case_warm_up_reservation_is_given_back(m):
+    for mode, setting in (("surplus", "nr_overcommit_hugepages"), ("permanent", "nr_hugepages")):
+        evict(m)
+        m.run("systemctl", "stop", "preheat-reserve.service")
+        with huge_pages(host_pages("Total"), 0):
+            before = host_setting(setting)
+            if before:
+                raise Skip("this machine has huge pages of its own")
+            warm(m, mode)
+            assert host_setting(setting) > before, m.run("journalctl", "-u", "preheat-reserve", "-n", "3").stdout
+            evict(m)
+            m.run("systemctl", "stop", "preheat-reserve.service")
+            assert host_setting(setting) == before, f"{setting}: {host_setting(setting)}, {before} before"
 
 
 def case_weights_outlive_the_daemon(m):
@@ -302,12 +265,11 @@ def case_weights_outlive_the_daemon(m):
         inode = m.run("stat", "-f", "-c", "%T", "/run/preheat/weights/tiny-wan").stdout.strip()
         assert inode == "hugetlbfs", inode
         inode = m.run("stat", "-c", "%i", "/run/preheat/weights/tiny-wan").stdout
-        _, video = create(m, TCP)
-        assert finished(m, TCP, video["id"])["start"] == "cold_host"
-        m.run("systemctl", "kill", "-s", "KILL", "preheatd.service")
+        assert video(m)["start"] == "cold_host"
+        m.run("systemctl", "kill", "-s", "KILL", "--kill-who=main", "preheatd.service")
         m.run("systemctl", "daemon-reexec")
         m.run("systemctl", "restart", "preheatd.service")
-        assert finished(m, TCP, create(m, TCP)[1]["id"])["status"] == "completed"
+        video(m)
         assert m.run("stat", "-c", "%i", "/run/preheat/weights/tiny-wan").stdout == inode
         evict(m)
         assert m.run("test", "-e", "/run/preheat/weights/tiny-wan", check=False).returncode
@@ -465,7 +427,7 @@ def case_model_from_a_source(m):
     kept = "/var/lib/preheat/models/cache/remote"
     configure(m, SOURCED.format("cache"))
     try:
-        status, body = create(m, TCP)
+        status, body = post(m)
         assert status == 503 and "was not fetched yet" in body["error"]["message"], body
         m.run("systemctl", "enable", "preheat-fetch.service")
         with Elsewhere(m):
@@ -475,8 +437,7 @@ def case_model_from_a_source(m):
             m.run("chmod", "600", "/etc/credstore/preheat.source-token")
             assert warm_again(m) == "active", m.run("journalctl", "--no-pager", "-u", "preheat*").stdout[-2000:]
         assert m.show("preheat-fetch.service", "Result") == "success"
-        _, video = create(m, TCP)
-        assert finished(m, TCP, video["id"])["start"] == "cold_host"
+        assert video(m)["start"] == "cold_host"
         assert warm_again(m) == "active"  # from the disk: nobody serves
         assert "keeping the manifest" in m.run("journalctl", "--no-pager", "-u", "preheat-fetch").stdout
         configure(m, SOURCED.format("direct"))
@@ -490,8 +451,7 @@ def case_model_from_a_source(m):
             m.run("systemctl", "daemon-reload")
             assert warm_again(m) == "active", m.run("journalctl", "--no-pager", "-u", "preheat*").stdout[-2000:]
         assert m.run("ls", kept).stdout.split() == ["manifest", "source"]
-        _, video = create(m, TCP)
-        assert finished(m, TCP, video["id"])["start"] == "cold_host"
+        assert video(m)["start"] == "cold_host"
         assert "s3cret" not in m.run("journalctl", "--no-pager", "-o", "cat").stdout
     finally:
         m.run("systemctl", "disable", "preheat-fetch.service")
@@ -502,16 +462,13 @@ def case_model_from_a_source(m):
         configure(m, "")
 
 
-CASES = [value for cases in (globals(), vars(boot_start)) for name, value in list(cases.items()) if name.startswith("case_")]
-
-
 def main():
     root, build, wanted = sys.argv[1], sys.argv[2], sys.argv[3:]
     logs = pathlib.Path(build) / "system-logs"
     logs.mkdir(exist_ok=True)
     m = Machine(root, logs / "console")
     m.build = build
-    failures = 0
+    failures = 1
     vm = pathlib.Path("/proc/sys/vm")
     settings = {name: (vm / name).read_text() for name in ("nr_hugepages", "nr_overcommit_hugepages")}
     try:
@@ -525,22 +482,10 @@ def main():
             link.parent.mkdir(parents=True, exist_ok=True)
             link.symlink_to(f"/lib/systemd/system/{unit}")
         m.boot()
+        m.lend_huge_pages()
         m.run("journalctl", "--update-catalog")
-        for case in CASES:
-            name = case.__name__.removeprefix("case_")
-            if wanted and name not in wanted:
-                continue
-            began = time.monotonic()
-            try:
-                case(m)
-                print(f"ok {name} ({time.monotonic() - began:.1f} s)", flush=True)
-            except Skip as why:
-                print(f"skip {name}: {why}", flush=True)
-            except Exception as why:
-                failures += 1
-                print(f"not ok {name}: {why}", flush=True)
-                (logs / name).write_text(traceback.format_exc() + "\n" +
-                                         m.run("journalctl", "--no-pager", "-b", check=False).stdout)
+        cases = (*cases_of(globals()), *cases_of(vars(boot_start)))
+        failures = run_cases([c for c in cases if not wanted or name_of(c) in wanted], logs, m)
     finally:
         m.close()
         for name, value in settings.items():  # preheat-reserve changes what the container shares with this machine
