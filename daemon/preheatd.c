@@ -3,6 +3,7 @@
  * What an operator must mend (configuration, model, GPU) never ends it with a failure: it answers
  * 503 with the reason and leaves when idle, or systemd's start limit would take the sockets down.
  */
+#include "preheatd-ended.h"
 #include "preheatd-report.h"
 #include "preheatd-reserve.h"
 #include "preheatd-startup.h"
@@ -699,15 +700,16 @@ static const char usage[] =
         "\n"
         "  --config FILE  read FILE instead of the packaged path\n"
         "  --debug        log more\n"
+        "  --ended        as ExecStopPost=: say how the daemon ended, and what to do\n"
         "  --print-versions       print what versions.lock is held against, and exit\n"
         "  --print-lock [MODULE]  print a versions.lock of what is here, and exit\n"
         "  --help, --version\n";
 
 /* Returns -1 to go on, else the exit status. */
 static int parse_arguments(Daemon *d, int argc, char **argv) {
-    enum { CONFIG = 1, DEBUG, PRINT_VERSIONS, PRINT_LOCK, HELP, VERSION };
+    enum { CONFIG = 1, DEBUG, ENDED, PRINT_VERSIONS, PRINT_LOCK, HELP, VERSION };
     static const struct option options[] = {{"config", required_argument, NULL, CONFIG},
-            {"debug", no_argument, NULL, DEBUG},
+            {"debug", no_argument, NULL, DEBUG}, {"ended", no_argument, NULL, ENDED},
             {"print-versions", no_argument, NULL, PRINT_VERSIONS},
             {"print-lock", no_argument, NULL, PRINT_LOCK}, {"help", no_argument, NULL, HELP},
             {"version", no_argument, NULL, VERSION}, {0}};
@@ -719,6 +721,9 @@ static int parse_arguments(Daemon *d, int argc, char **argv) {
         case DEBUG:
             log_set_max(LOG_DEBUG);
             break;
+        case ENDED:
+            ended_report();
+            return 0;
         case PRINT_VERSIONS:
             return versions_print(d->config_path);
         case PRINT_LOCK:

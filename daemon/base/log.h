@@ -34,6 +34,7 @@ void log_line(int priority, LogFields fields, const char *fmt, ...) _printf_(3, 
 #define LOG_ID_JOB_DONE "MESSAGE_ID=d52581473827409fad640063a350a5a3"
 #define LOG_ID_JOB_FAILED "MESSAGE_ID=c3a273222430474fa54cbdc51c9797a3"
 #define LOG_ID_BACKEND_LOST "MESSAGE_ID=6a311676fdbc4c1ca987ed6dc9e69bff"
+#define LOG_ID_ENDED "MESSAGE_ID=3976b5596ee74983bfa3e20fa309e23d"
 #define LOG_ID_CONFIG_REFUSED "MESSAGE_ID=78036120de6042ebbce4a4560e5e3cef"
 
 #endif
