@@ -23,9 +23,12 @@ def wait_for(what, seconds, probe, pause=0.1):
 
 
 class Machine:
-    """Boots a copy-on-write view of root; what a test changes is gone with it."""
+    """Boots a copy-on-write view of root; what a test changes is gone with it.
 
-    def __init__(self, root, log):
+    lends_huge_pages: the kernel's counters of huge pages are writable inside; they are this machine's."""
+
+    def __init__(self, root, log, lends_huge_pages=False):
+        self.lends_huge_pages = lends_huge_pages
         self.log = open(log, "w")
         self.work = pathlib.Path(tempfile.mkdtemp(prefix="preheat-boot-", dir="/var/tmp"))
         self.tree = self.work / "tree"
@@ -46,6 +49,13 @@ class Machine:
         self.nspawn = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log, env=env,
                                        start_new_session=True)
         wait_for("boot", 60, self._booted)
+        if self.lends_huge_pages:
+            self.run("sh", "-c", "mkdir /run/sysfs && mount -t sysfs sysfs /run/sysfs && mount -o remount,rw /run/sysfs &&"
+                     " for d in kernel/mm/hugepages devices/system/node; do mount --bind /run/sysfs/$d /sys/$d; done")
+
+    def reboot(self):
+        self._power_off()
+        self.boot()
 
     def _booted(self):
         """Looked for anew each time: nspawn's first child is not yet the one that becomes PID 1."""
@@ -57,11 +67,6 @@ class Machine:
         self.leader = children.split()[0]
         state = self.run("systemctl", "is-system-running", check=False).stdout.strip()
         return state in ("running", "degraded")
-
-    def lend_huge_pages(self):
-        """The kernel's counters of huge pages become writable inside: they are this machine's."""
-        self.run("sh", "-c", "mkdir /run/sysfs && mount -t sysfs sysfs /run/sysfs && mount -o remount,rw /run/sysfs &&"
-                 " for d in kernel/mm/hugepages devices/system/node; do mount --bind /run/sysfs/$d /sys/$d; done")
 
     def run(self, *command, check=True, timeout=60, **more):
         enter = ["nsenter", "-t", self.leader, "-a", "--", "env", "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin",
@@ -90,14 +95,17 @@ class Machine:
         lines = self.run("journalctl", "-o", "json", "--no-pager", *matches).stdout.splitlines()
         return [json.loads(line) for line in lines]
 
-    def close(self):
+    def _power_off(self):
         if self.nspawn and self.nspawn.poll() is None:
-            self.nspawn.send_signal(signal.SIGTERM)  # an orderly power-off
+            self.nspawn.send_signal(signal.SIGTERM)
             try:
                 self.nspawn.wait(30)
             except subprocess.TimeoutExpired:
                 self.nspawn.kill()
                 self.nspawn.wait()
+
+    def close(self):
+        self._power_off()
         self.log.close()
         if self.mounted:
             subprocess.run(["umount", "-l", self.tree], check=False)

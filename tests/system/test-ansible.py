@@ -10,9 +10,9 @@ import re
 import shutil
 import subprocess
 import sys
-import time
 
-from client import TCP, get, request, video
+from cases import cases_of, run_cases
+from client import TCP, request, video
 from machine import Machine
 
 ROLE = pathlib.Path(__file__).resolve().parents[2] / "packaging/ansible"
@@ -80,9 +80,6 @@ def case_the_host_is_as_the_variables_say(m, hosts, logs):
     assert "preheat_listening 1" in m.run("cat", "/var/lib/node-exporter/preheat.prom").stdout
 
 
-CASES = [value for name, value in list(globals().items()) if name.startswith("case_")]
-
-
 def main():
     root, dist, logs = sys.argv[1], pathlib.Path(sys.argv[2]), pathlib.Path(sys.argv[3])
     logs.mkdir(parents=True, exist_ok=True)
@@ -91,18 +88,10 @@ def main():
             print(f"skip ansible: {tool} is not installed")
             return 0
     m = Machine(root, logs / "console")
-    failures = 0
     try:
         m.boot()
         hosts = inventory(m, m.work, sorted(dist.glob("preheat_*.deb"))[0])
-        for case in CASES:
-            name, began = case.__name__.removeprefix("case_"), time.monotonic()
-            try:
-                case(m, hosts, logs)
-                print(f"ok {name} ({time.monotonic() - began:.1f} s)", flush=True)
-            except Exception as why:
-                failures += 1
-                print(f"not ok {name}: {why}", flush=True)
+        failures = run_cases(cases_of(globals()), logs, m, hosts, logs)
     finally:
         m.close()
     return failures > 0

@@ -466,7 +466,7 @@ def main():
     root, build, wanted = sys.argv[1], sys.argv[2], sys.argv[3:]
     logs = pathlib.Path(build) / "system-logs"
     logs.mkdir(exist_ok=True)
-    m = Machine(root, logs / "console")
+    m = Machine(root, logs / "console", lends_huge_pages=True)
     m.build = build
     failures = 1
     vm = pathlib.Path("/proc/sys/vm")
@@ -482,7 +482,6 @@ def main():
             link.parent.mkdir(parents=True, exist_ok=True)
             link.symlink_to(f"/lib/systemd/system/{unit}")
         m.boot()
-        m.lend_huge_pages()
         m.run("journalctl", "--update-catalog")
         cases = (*cases_of(globals()), *cases_of(vars(boot_start)))
         failures = run_cases([c for c in cases if not wanted or name_of(c) in wanted], logs, m)
