@@ -45,7 +45,7 @@ class Machine:
     def boot(self, *options):
         env = dict(os.environ, SYSTEMD_NSPAWN_UNIFIED_HIERARCHY="1")
         command = ["systemd-nspawn", "-D", self.tree, "-b", "--register=no", "--keep-unit", "--console=pipe",
-                   "--capability=all", "--private-network", f"--machine=preheat-{os.getpid()}", *options]
+                   "--capability=all", "--private-network", f"--machine=preheat-{os.getpid()}-{id(self):x}", *options]
         self.nspawn = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log, env=env,
                                        start_new_session=True)
         wait_for("boot", 60, self._booted)
@@ -81,6 +81,11 @@ class Machine:
         return subprocess.Popen(["nsenter", "-t", self.leader, "-a", "--", "env", "-i",
                                  "PATH=/usr/sbin:/usr/bin:/sbin:/bin", *command],
                                 stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+    def kill(self):
+        """As a power cut: PID 1 takes all of the machine with it."""
+        os.kill(int(self.leader), signal.SIGKILL)
+        self.nspawn.wait(30)
 
     def show(self, unit, prop):
         return self.run("systemctl", "show", "-P", prop, unit).stdout.strip()
