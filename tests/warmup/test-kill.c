@@ -1,5 +1,5 @@
-/* 100 times: start the warm-up, kill -9 it at a random moment, look at what it left. Then SIGTERM,
- * then a run that finishes. */
+/* test-kill PREHEAT-WARMUP [ROUNDS], 100 times otherwise: start the warm-up, kill -9 it at a random
+ * moment, look at what it left. Then SIGTERM, then a run that finishes. */
 #include "base/clock.h"
 #include "program.h"
 
@@ -20,7 +20,9 @@ static void pass(uint64_t usec) {
 int main(int argc, char **argv) {
     static const char *const readers[] = {"io_uring", "threads"};
     Program p;
-    CHECK(argc == 2);
+    CHECK(argc == 2 || argc == 3);
+    int rounds = argc == 3 ? atoi(argv[2]) : 100;
+    CHECK(rounds > 0);
     program_make(&p, argv[1], "/dev/shm/preheat-test-kill");
     (void)unlink(p.segment);
     uint64_t start = clock_usec();
@@ -28,7 +30,7 @@ int main(int argc, char **argv) {
     uint64_t whole = clock_usec() - start;
     size_t n = 0;
     long partial = 0, none = 0, full = 0;
-    for (int i = 0; i < 100; i++) {
+    for (int i = 0; i < rounds; i++) {
         if (i % 3 == 0)
             (void)unlink(p.segment);
         if (i % 25 == 0)
@@ -42,8 +44,8 @@ int main(int argc, char **argv) {
         full += ready >= 0 && (size_t)ready == n;
         partial += ready >= 0 && (size_t)ready < n;
     }
-    (void)printf("killed 100 times: %ld without a segment, %ld partial, %ld complete\n", none,
-            partial, full);
+    (void)printf("killed %d times: %ld without a segment, %ld partial, %ld complete\n", rounds,
+            none, partial, full);
     CHECK(partial > 0);
 
     (void)unlink(p.segment);
