@@ -193,7 +193,7 @@ def case_hung_daemon_is_killed_by_the_watchdog_and_replaced(m):
     m.run("systemctl", "restart", "preheatd.service")
     serving(m, TCP)
     pid = m.show("preheatd.service", "MainPID")
-    m.run("systemctl", "kill", "-s", "STOP", "preheatd.service")
+    m.run("systemctl", "kill", "-s", "STOP", "--kill-who=main", "preheatd.service")
     wait_for("another process", 20, lambda: m.show("preheatd.service", "MainPID") not in (pid, "0"))
     serving(m, TCP)
     m.run("rm", "/run/systemd/system/preheatd.service.d/test.conf")
