@@ -102,6 +102,16 @@ def case_daemon_killed_in_a_job_is_back_with_it(m):
     alive(m)
 
 
+def case_stop_leaves_the_encoder_to_its_job(m):
+    """A stop gives the job that runs time to end, hence must not end its encoder."""
+    for _ in range(3):
+        job = create(m, **LONG)
+        wait_for("the encoder", 20, lambda: m.run("pgrep", "-x", "preheat-media", check=False).stdout, 0.02)
+        stop(m)
+        done = finished(m, job)
+        assert done["status"] == "completed", done
+
+
 def case_watchdog_ends_a_stopped_daemon(m):
     """Shorter times than the unit's 60 s and 30 s."""
     stop(m)
