@@ -22,6 +22,15 @@ def wait_for(what, seconds, probe, pause=0.1):
         time.sleep(pause)
 
 
+def cgroup_mount():
+    """Where control groups of version 2 are; None: nowhere."""
+    for line in pathlib.Path("/proc/self/mountinfo").read_text().splitlines():
+        place, _, kind = line.partition(" - ")
+        if kind.startswith("cgroup2 "):
+            return pathlib.Path(place.split()[4])
+    return None
+
+
 class Machine:
     """Boots a copy-on-write view of root; what a test changes is gone with it.
 
@@ -33,6 +42,10 @@ class Machine:
         self.work = pathlib.Path(tempfile.mkdtemp(prefix="preheat-boot-", dir="/var/tmp"))
         self.tree = self.work / "tree"
         self.nspawn, self.leader, self.mounted = None, None, False
+        self.name = f"preheat-{os.getpid()}-{id(self):x}"
+        # Machines in one control group would see, and stop, each other's units.
+        mount = cgroup_mount()
+        self.cgroup = mount / self.name if mount else None
         for name in ("tree", "upper", "scratch"):
             (self.work / name).mkdir()
         options = f"lowerdir={root},upperdir={self.work}/upper,workdir={self.work}/scratch"
@@ -45,7 +58,10 @@ class Machine:
     def boot(self, *options):
         env = dict(os.environ, SYSTEMD_NSPAWN_UNIFIED_HIERARCHY="1")
         command = ["systemd-nspawn", "-D", self.tree, "-b", "--register=no", "--keep-unit", "--console=pipe",
-                   "--capability=all", "--private-network", f"--machine=preheat-{os.getpid()}-{id(self):x}", *options]
+                   "--capability=all", "--private-network", f"--machine={self.name}", *options]
+        if self.cgroup:
+            self.cgroup.mkdir(exist_ok=True)
+            command = ["sh", "-c", 'echo $$ >"$0/cgroup.procs" && exec "$@"', self.cgroup, *command]
         self.nspawn = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log, env=env,
                                        start_new_session=True)
         wait_for("boot", 60, self._booted)
@@ -111,6 +127,9 @@ class Machine:
 
     def close(self):
         self._power_off()
+        if self.cgroup and self.cgroup.exists():
+            subprocess.run(["find", self.cgroup, "-depth", "-type", "d", "-exec", "rmdir", "{}", ";"], check=False,
+                           stderr=self.log)
         self.log.close()
         if self.mounted:
             subprocess.run(["umount", "-l", self.tree], check=False)
