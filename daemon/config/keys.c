@@ -224,7 +224,8 @@ static const Key keys[] = {
     {"warmup", "reserve", KEY_CHOICE, AT(warmup.reserve), 0, 0, NULL, "surplus permanent none",
         "surplus",
         "Huge pages: surplus takes them from free memory while the model is loaded, permanent "
-        "raises the kernel's pool and keeps it, none uses what the administrator reserved."},
+        "raises the kernel's pool until preheat-reserve.service is stopped, none uses what the "
+        "administrator reserved."},
 };
 /* clang-format on */
 
