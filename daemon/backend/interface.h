@@ -37,7 +37,7 @@ struct Event {
 struct Stream {
     Backend *backend;
     bool planning;
-    bool hurried; /* stream_hurry() */
+    bool hurried;                 /* stream_hurry() */
     Memory *workspace;            /* NULL when planning or empty */
     size_t used, top, peak, size; /* bytes in use at the start and at the end; most; all */
     Err err;                      /* the first failure */

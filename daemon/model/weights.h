@@ -84,7 +84,8 @@ int weights_adopt_group(WeightGroup *g, Stream *s, Memory *m, uint64_t timeout_u
  * group's. */
 Memory *weights_group_memory(const WeightGroup *g);
 
-/* weights_will_need - the group is about to be loaded: checkpoint_will_need() for what it copies. */
+/* weights_will_need - the group is about to be loaded: checkpoint_will_need() for what it copies.
+ */
 void weights_will_need(const WeightGroup *g, Backend *b);
 
 /* weights_expect - from now on weights_need() waits for groups that are not loaded yet, until

@@ -55,9 +55,9 @@ int checkpoint_file(
 enum { CHECKPOINT_TIMEOUT = 1 };
 int checkpoint_wait(Checkpoint *c, View v, uint64_t timeout_usec, Err *err);
 
-/* checkpoint_will_need - the view's bytes will be read soon: has the disk read those that are not in
- * memory, in large pieces, where a page fault would ask for small ones. Waits for nothing but the
- * disk's queue; nothing to do in a segment. */
+/* checkpoint_will_need - the view's bytes will be read soon: has the disk read those that are not
+ * in memory, in large pieces, where a page fault would ask for small ones. Waits for nothing but
+ * the disk's queue; nothing to do in a segment. */
 void checkpoint_will_need(const Checkpoint *c, View v);
 
 /* checkpoint_range - the mapped bytes as one range, for pinning; files give one range a file. */
