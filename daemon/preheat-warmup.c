@@ -193,17 +193,16 @@ static int open_manifest(const Warmup *w, Manifest **ret, Err *err) {
 }
 
 static void tell_place(const PlaceReport *p) {
-    if (p->huge)
+    if (p->pages_missing == 0)
         log_info("segment '%s' is in %s", p->path, p->backing);
-    else if (p->pages_missing == 0)
-        log_warning(
-                "segment '%s' is in %s; no hugetlbfs with room for %ju pages is mounted where the "
-                "configuration puts it",
-                p->path, p->backing, (uintmax_t)p->pages_needed);
+    else if (p->pages_to_be_had)
+        log_warning("segment '%s' is in %s; no hugetlbfs with room for the other %ju pages is "
+                    "mounted where the configuration puts it",
+                p->path, p->backing, (uintmax_t)p->pages_missing);
     else
-        log_warning("%ju of %ju huge pages are missing, using %s at '%s'; 'sysctl "
+        log_warning("%ju of %ju huge pages are missing, segment '%s' is in %s; 'sysctl "
                     "vm.nr_overcommit_hugepages=%ju' makes room for the next load",
-                (uintmax_t)p->pages_missing, (uintmax_t)p->pages_needed, p->backing, p->path,
+                (uintmax_t)p->pages_missing, (uintmax_t)p->pages_needed, p->path, p->backing,
                 (uintmax_t)p->pages_needed);
 }
 
@@ -500,7 +499,7 @@ static int run(const Warmup *w, Err *err) {
     case MODE_RESERVE:
         return run_reserve(w, err);
     case MODE_EVICT:
-        return place_evict(w->segment, err);
+        return segment_evict(w->segment, err);
     case MODE_PRINT:
         return run_print(w, err);
     case MODE_UNRESERVE: /* main does it */

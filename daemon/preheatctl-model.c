@@ -445,6 +445,22 @@ int model_hugepages(const Config *config, const char *name, FILE *out, Err *err)
     return 0;
 }
 
+/* What is where: [{"path": ..., "backing": "huge pages", "page_bytes": ..., "bytes": ...}, ...]. */
+static json_t *segment_files(const Config *config, const Segment *s) {
+    SegmentShare share[N_PLACES];
+    size_t n = segment_shares(s, share);
+    json_t *files = json_array();
+    for (size_t i = 0; files && i < n; i++) {
+        _cleanup_free_ char *path = places_path(config->model.segment, share[i].place);
+        (void)json_array_append_new(
+                files, json_pack("{ss* ss sI sI}", "path", path, "backing",
+                               share[i].backing == SEGMENT_HUGETLB ? "huge pages" : "shared memory",
+                               "page_bytes", (json_int_t)share[i].page_bytes, "bytes",
+                               (json_int_t)share[i].bytes));
+    }
+    return files;
+}
+
 static json_t *segment_status(const Config *config, const Manifest *m) {
     Err err = {0};
     _cleanup_(segment_closep) Segment *s = NULL;
@@ -452,17 +468,16 @@ static json_t *segment_status(const Config *config, const Manifest *m) {
     if (fd == -ENOENT)
         return json_pack(
                 "{ss ss}", "path", config->model.segment, "problem", "nothing is warmed up");
-    if (fd < 0 || segment_open(fd, m, &s, &err) < 0)
+    if (fd < 0 || segment_open(fd, config->model.segment, m, &s, &err) < 0)
         return json_pack("{ss ss}", "path", config->model.segment, "problem", err_text(&err));
     json_int_t n_ready = 0, n_bad = 0;
     for (size_t i = 0; i < manifest_n_chunks(m); i++) {
         n_ready += segment_state(s, i) == SEGMENT_READY;
         n_bad += segment_state(s, i) == SEGMENT_BAD;
     }
-    return json_pack("{ss ss sI sI sI sb}", "path", config->model.segment, "backing",
-            segment_backing(s) == SEGMENT_HUGETLB ? "huge pages" : "shared memory", "n_chunks",
-            (json_int_t)manifest_n_chunks(m), "n_ready", n_ready, "n_bad", n_bad, "filling",
-            segment_has_writer(s));
+    return json_pack("{ss so* sI sI sI sb}", "path", config->model.segment, "files",
+            segment_files(config, s), "n_chunks", (json_int_t)manifest_n_chunks(m), "n_ready",
+            n_ready, "n_bad", n_bad, "filling", segment_has_writer(s));
 }
 
 static bool is_direct(const Config *config) {

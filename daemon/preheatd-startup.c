@@ -71,7 +71,8 @@ static int step_segment(void *context, const StepCall *call, Err *err) {
     p->segment_fd = weights_open(p->weights_fd, p->config->model.segment, err);
     if (p->segment_fd < 0)
         return p->segment_fd;
-    int r = checkpoint_open_segment(p->manifest, p->segment_fd, &p->checkpoint, err);
+    int r = checkpoint_open_segment(
+            p->manifest, p->segment_fd, p->config->model.segment, &p->checkpoint, err);
     if (r == 0)
         set_start(p, JOB_START_COLD_HOST);
     return r;

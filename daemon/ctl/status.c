@@ -104,6 +104,24 @@ static void print_model(const json_t *model, int columns, FILE *out) {
     print_line(out, "model", &text, columns);
 }
 
+/* ", 9000 huge pages of 2 MiB in '/run/preheat/weights/wan', 3.9 GB of shared memory in ..." */
+static void print_files(const json_t *files, Buf *text) {
+    size_t i;
+    const json_t *file;
+    json_array_foreach(files, i, file) {
+        json_int_t bytes = whole_at(file, "bytes"), page = whole_at(file, "page_bytes");
+        buf_printf(text, "%s", i == 0 ? " in " : ", ");
+        if (str_eq(text_at(file, "backing"), "huge pages") && page >= 1 << 20) {
+            buf_printf(text, "%jd huge pages of %jd MiB", (intmax_t)(bytes / page),
+                    (intmax_t)(page >> 20));
+        } else {
+            terminal_bytes(text, (double)bytes);
+            buf_printf(text, " of %s", text_at(file, "backing"));
+        }
+        buf_printf(text, " at '%s'", text_at(file, "path"));
+    }
+}
+
 /* Where the weights are, and with that how far a request is from its first step. */
 static void print_tier(const json_t *all, int columns, FILE *out) {
     const json_t *segment = json_object_get(all, "segment");
@@ -117,8 +135,8 @@ static void print_tier(const json_t *all, int columns, FILE *out) {
     else
         buf_printf(&text, "disk");
     if (n_chunks)
-        buf_printf(&text, ": %jd of %jd chunks in %s", (intmax_t)n_ready, (intmax_t)n_chunks,
-                text_at(segment, "backing"));
+        buf_printf(&text, ": %jd of %jd chunks", (intmax_t)n_ready, (intmax_t)n_chunks);
+    print_files(json_object_get(segment, "files"), &text);
     if (n_bad)
         buf_printf(&text, ", %jd bad", (intmax_t)n_bad);
     if (json_is_true(json_object_get(segment, "filling")))

@@ -18,9 +18,9 @@ typedef struct Range {
 struct Checkpoint {
     const Manifest *m;
     CheckpointTier tier;
-    Segment *segment; /* CHECKPOINT_SEGMENT only; its mapping, minus the header page, is range[0] */
+    Segment *segment; /* CHECKPOINT_SEGMENT only: it has the ranges then */
     size_t n_ranges;
-    Range range[]; /* files: one a file; segment: one */
+    Range range[]; /* CHECKPOINT_FILES only: one a file */
 };
 
 DEFINE_CLEANUP(Checkpoint, checkpoint_free)
@@ -73,15 +73,14 @@ int checkpoint_open_files(const Manifest *m, Checkpoint **ret, Err *err) {
     return 0;
 }
 
-int checkpoint_open_segment(const Manifest *m, int segment_fd, Checkpoint **ret, Err *err) {
-    _cleanup_(checkpoint_freep) Checkpoint *c = checkpoint_new(m, CHECKPOINT_SEGMENT, 1);
+int checkpoint_open_segment(
+        const Manifest *m, int segment_fd, const char *path, Checkpoint **ret, Err *err) {
+    _cleanup_(checkpoint_freep) Checkpoint *c = checkpoint_new(m, CHECKPOINT_SEGMENT, 0);
     if (!c)
         return err_set(err, -ENOMEM, "no memory for a checkpoint");
-    int r = segment_open(segment_fd, m, &c->segment, err);
+    int r = segment_open(segment_fd, path, m, &c->segment, err);
     if (r < 0)
         return r;
-    c->range[0].data = (const char *)segment_data(c->segment) + SEGMENT_PAGE;
-    c->range[0].bytes = manifest_segment_bytes(m) - SEGMENT_PAGE;
     *ret = TAKE_PTR(c);
     return 0;
 }
@@ -90,7 +89,7 @@ Checkpoint *checkpoint_free(Checkpoint *c) {
     if (!c)
         return NULL;
     segment_close(c->segment);
-    for (size_t i = 0; c->tier == CHECKPOINT_FILES && i < c->n_ranges; i++)
+    for (size_t i = 0; i < c->n_ranges; i++)
         if (c->range[i].data)
             (void)munmap((void *)c->range[i].data, c->range[i].bytes); /* our own mapping */
     free(c);
@@ -153,8 +152,9 @@ int checkpoint_wait(Checkpoint *c, View v, uint64_t timeout_usec, Err *err) {
     uint64_t extent = view_extent(v), deadline = clock_deadline(timeout_usec);
     if (c->tier == CHECKPOINT_FILES || extent == 0)
         return 0;
-    assert((const char *)v.data >= c->range[0].data);
-    uint64_t at = (uint64_t)((const char *)v.data - c->range[0].data) + SEGMENT_PAGE;
+    const char *data = segment_data(c->segment);
+    assert((const char *)v.data >= data + SEGMENT_PAGE);
+    uint64_t at = (uint64_t)((const char *)v.data - data);
     uint64_t end = at + extent;
     while (at < end) {
         size_t chunk = manifest_chunk_at(c->m, at);
@@ -190,10 +190,14 @@ void checkpoint_will_need(const Checkpoint *c, View v) {
 }
 
 size_t checkpoint_n_ranges(const Checkpoint *c) {
-    return c->n_ranges;
+    return c->segment ? segment_n_extents(c->segment) : c->n_ranges;
 }
 
 void checkpoint_range(const Checkpoint *c, size_t i, const void **ret_data, size_t *ret_bytes) {
+    if (c->segment) {
+        segment_extent(c->segment, i, ret_data, ret_bytes);
+        return;
+    }
     assert(i < c->n_ranges);
     *ret_data = c->range[i].data;
     *ret_bytes = c->range[i].bytes;

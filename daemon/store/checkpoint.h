@@ -25,8 +25,10 @@ int checkpoint_open_files(const Manifest *m, Checkpoint **ret, Err *err);
 /* checkpoint_open_segment - maps a segment that was made for this manifest (its digest is
  * compared).
  *
- *   segment_fd  hugetlbfs or tmpfs file, open for reading; stays the caller's */
-int checkpoint_open_segment(const Manifest *m, int segment_fd, Checkpoint **ret, Err *err);
+ *   segment_fd  of weights_open(); stays the caller's
+ *   path        the configured one, see segment_open() */
+int checkpoint_open_segment(
+        const Manifest *m, int segment_fd, const char *path, Checkpoint **ret, Err *err);
 
 Checkpoint *checkpoint_free(Checkpoint *c);
 CheckpointTier checkpoint_tier(const Checkpoint *c);
@@ -60,7 +62,8 @@ int checkpoint_wait(Checkpoint *c, View v, uint64_t timeout_usec, Err *err);
  * the disk's queue; nothing to do in a segment. */
 void checkpoint_will_need(const Checkpoint *c, View v);
 
-/* checkpoint_range - the mapped bytes as one range, for pinning; files give one range a file. */
+/* checkpoint_range - the mapped bytes in ranges, for pinning: one a file, which may be an extent of
+ * a segment's; such ranges lie side by side, ascending. A range may be empty. */
 size_t checkpoint_n_ranges(const Checkpoint *c);
 void checkpoint_range(const Checkpoint *c, size_t i, const void **ret_data, size_t *ret_bytes);
 

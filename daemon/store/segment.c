@@ -1,36 +1,15 @@
-#include "store/segment.h"
-
-#include "base/cleanup.h"
 #include "base/clock.h"
-#include "base/io.h"
 #include "base/size.h"
-#include "base/str.h"
-#include "store/segment-format.h"
+#include "store/segment-impl.h"
 
 #include <fcntl.h>
-#include <libgen.h>
 #include <linux/futex.h>
-#include <linux/magic.h>
 #include <stdatomic.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
-#include <sys/vfs.h>
 #include <time.h>
-
-/* Owner: whoever opened it. map is shared with other processes; only the words at
- * SEGMENT_STATES_AT change after the file got its name. */
-struct Segment {
-    const Manifest *m;
-    char *map;
-    size_t map_bytes;
-    int fd;       /* the writer's own, holds the lock; readers: borrowed */
-    bool writing; /* fd is ours and the mapping writable */
-    SegmentBacking backing;
-    uint64_t page_bytes;
-};
-
-DEFINE_CLEANUP(Segment, segment_close)
 
 /* How often a waiting reader asks whether the writer still lives. */
 #define WRITER_CHECK_USEC (200 * USEC_PER_MSEC)
@@ -40,279 +19,184 @@ static _Atomic uint32_t *word(const Segment *s, size_t chunk) {
     return (_Atomic uint32_t *)(s->map + SEGMENT_STATES_AT) + chunk;
 }
 
-static struct flock lock_of(short type) {
-    return (struct flock){.l_type = type, .l_whence = SEEK_SET, .l_start = 0, .l_len = 1};
-}
-
-/* File system checks, and the sizes that follow from it. */
-static int examine(int fd, SegmentBacking *ret_backing, uint64_t *ret_page, Err *err) {
-    struct statfs fs;
-    if (fstatfs(fd, &fs) < 0)
-        return err_set(err, -errno, "cannot tell its file system: %s", strerror(errno));
-    if (fs.f_type != HUGETLBFS_MAGIC && fs.f_type != TMPFS_MAGIC)
-        return err_set(err, -ENOTSUP,
-                "it is on a file system of type 0x%jx, it must be on hugetlbfs or tmpfs",
-                (uintmax_t)fs.f_type);
-    *ret_backing = fs.f_type == HUGETLBFS_MAGIC ? SEGMENT_HUGETLB : SEGMENT_TMPFS;
-    *ret_page = (uint64_t)fs.f_bsize;
-    return 0;
-}
-
-static SegmentHeader header_of(const Manifest *m) {
-    SegmentHeader h = {.version = SEGMENT_VERSION,
-            .n_chunks = (uint32_t)manifest_n_chunks(m),
-            .segment_bytes = manifest_segment_bytes(m),
-            .manifest = manifest_digest(m)};
-    memcpy(h.magic, SEGMENT_MAGIC, sizeof(h.magic));
-    h.check = digest_of(&h, offsetof(SegmentHeader, check));
-    return h;
-}
-
-/* Reads the header and checks it in itself; ret_bytes is the file's size. */
-static int read_header(int fd, SegmentHeader *ret, uint64_t *ret_bytes, Err *err) {
-    struct stat st;
-    if (fstat(fd, &st) < 0)
-        return err_set(err, -errno, "cannot stat it: %s", strerror(errno));
-    if (!S_ISREG(st.st_mode) || (uint64_t)st.st_size < SEGMENT_PAGE)
-        return err_set(err, -EBADMSG, "it is no regular file of at least 2 MiB");
-    ssize_t n = io_pread_all(fd, ret, sizeof(*ret), 0);
-    if (n < 0)
-        return err_set(err, (int)n, "cannot read its header: %s", strerror((int)-n));
-    Digest check = digest_of(ret, offsetof(SegmentHeader, check));
-    if (n < (ssize_t)sizeof(*ret) || memcmp(ret->magic, SEGMENT_MAGIC, sizeof(ret->magic)) != 0 ||
-            !digest_eq(&check, &ret->check))
-        return err_set(err, -EBADMSG, "it has no segment's header");
-    if (ret->version != SEGMENT_VERSION)
-        return err_set(err, -EBADMSG, "it has format version %u, this program knows %d",
-                ret->version, SEGMENT_VERSION);
-    *ret_bytes = (uint64_t)st.st_size;
-    return 0;
-}
-
-static int check_header(int fd, const Manifest *m, Err *err) {
-    SegmentHeader found, wanted = header_of(m);
-    uint64_t bytes = 0;
-    int r = read_header(fd, &found, &bytes, err);
-    if (r < 0)
-        return r;
-    char a[DIGEST_HEX_SIZE], b[DIGEST_HEX_SIZE];
-    if (memcmp(&found, &wanted, sizeof(found)) != 0)
-        return err_set(err, -ESTALE, "it is of the manifest %s, wanted is %s",
-                digest_hex(&found.manifest, a), digest_hex(&wanted.manifest, b));
-    if (bytes < found.segment_bytes)
-        return err_set(err, -EBADMSG, "it has %ju bytes, its header says %ju", (uintmax_t)bytes,
-                (uintmax_t)found.segment_bytes);
-    return 0;
-}
-
-/* The states end before the first file. */
-static int check_room_for_states(const Manifest *m, Err *err) {
-    size_t most = (SEGMENT_PAGE - SEGMENT_STATES_AT) / sizeof(uint32_t);
-    if (manifest_n_chunks(m) > most)
-        return err_set(err, -EFBIG, "the manifest has %zu chunks, a segment holds %zu",
-                manifest_n_chunks(m), most);
-    return 0;
-}
-
-static int map(int fd, const Manifest *m, bool writing, Segment **ret, Err *err) {
-    _cleanup_(segment_closep) Segment *s = calloc(1, sizeof(*s));
+Segment *segment_new(const Manifest *m) {
+    Segment *s = calloc(1, sizeof(*s));
     if (!s)
-        return err_set(err, -ENOMEM, "no memory for a segment");
+        return NULL;
     s->m = m;
     s->fd = -1;
-    int r = examine(fd, &s->backing, &s->page_bytes, err);
-    if (r == 0)
-        r = check_room_for_states(m, err);
-    if (r < 0)
-        return r;
-    size_t bytes = size_align(manifest_segment_bytes(m), MAX(s->page_bytes, (uint64_t)4096));
-    int prot = writing ? PROT_READ | PROT_WRITE : PROT_READ;
-    void *p = mmap(NULL, bytes, prot, MAP_SHARED, fd, 0);
-    if (p == MAP_FAILED)
-        return err_set(err, -errno, "cannot map %zu bytes: %s", bytes, strerror(errno));
-    s->map = p;
-    s->map_bytes = bytes;
-    /* Advice that may fail: no huge pages in tmpfs, core files with the weights in them. */
-    if (s->backing == SEGMENT_TMPFS)
-        (void)madvise(p, bytes, MADV_HUGEPAGE);
-    (void)madvise(p, bytes, MADV_DONTDUMP);
-    /* 6 ms for 16 GiB, and page-locking takes a quarter less time where it finds page tables. */
-    if (s->backing == SEGMENT_HUGETLB && !writing)
-        (void)madvise(p, bytes, MADV_POPULATE_READ);
-    s->fd = fd;
-    *ret = TAKE_PTR(s);
-    return 0;
+    for (int i = 0; i < N_PLACES; i++)
+        s->file[i].fd = -1;
+    return s;
 }
 
-static int allocate(int fd, uint64_t bytes, uint64_t page, SegmentBacking backing, Err *err) {
-    if (ftruncate(fd, (off_t)bytes) < 0)
-        return err_set(err, -errno, "cannot make it %ju bytes long: %s", (uintmax_t)bytes,
-                strerror(errno));
-    int r;
-    do
-        r = fallocate(fd, 0, 0, (off_t)bytes) < 0 ? -errno : 0;
-    while (r == -EINTR);
-    if (r == -ENOMEM || r == -ENOSPC || r == -EDQUOT)
-        return err_set(err, -ENOSPC, "cannot get %ju %s pages of %ju KiB",
-                (uintmax_t)(bytes / page), backing == SEGMENT_HUGETLB ? "huge" : "memory",
-                (uintmax_t)(page / KIB));
-    if (r < 0)
-        return err_set(err, r, "cannot allocate %ju bytes: %s", (uintmax_t)bytes, strerror(-r));
-    return 0;
+static bool has_place(const Segment *s, int place) {
+    for (size_t i = 0; i < s->head.n_extents; i++)
+        if ((int)s->extent[i].place == place)
+            return true;
+    return false;
 }
 
-/* Pages of tmpfs become huge only when MADV_HUGEPAGE is in force where they are first touched: they
- * are touched through the mapping, not by fallocate. MADV_POPULATE_WRITE (Linux 5.14) reports a
- * lack of memory as an error where a plain store would raise SIGBUS. */
-static int populate_tmpfs(Segment *s, Err *err) {
-    struct statfs fs;
-    if (fstatfs(s->fd, &fs) < 0)
-        return err_set(err, -errno, "cannot tell the free space: %s", strerror(errno));
-    if (fs.f_blocks && (uint64_t)fs.f_bavail * (uint64_t)fs.f_bsize < s->map_bytes)
-        return err_set(err, -ENOSPC, "cannot get %zu bytes, the file system has %ju left",
-                s->map_bytes, (uintmax_t)fs.f_bavail * (uintmax_t)fs.f_bsize);
-    if (madvise(s->map, s->map_bytes, MADV_POPULATE_WRITE) == 0)
-        return 0;
-    if (errno == EINVAL) /* older kernel: small pages then */
-        return allocate(s->fd, s->map_bytes, s->page_bytes, SEGMENT_TMPFS, err);
-    return err_set(
-            err, -ENOSPC, "cannot get %zu bytes of memory: %s", s->map_bytes, strerror(errno));
-}
-
-static int fill_new(int fd, const Manifest *m, Segment **ret, Err *err) {
-    SegmentBacking backing = SEGMENT_TMPFS;
-    uint64_t page = 0;
-    int r = examine(fd, &backing, &page, err);
-    if (r < 0)
-        return r;
-    uint64_t bytes = size_align(manifest_segment_bytes(m), MAX(page, (uint64_t)4096));
-    struct flock lock = lock_of(F_WRLCK);
-    if (fcntl(fd, F_OFD_SETLK, &lock) < 0)
-        return err_set(err, -errno, "cannot lock it: %s", strerror(errno));
-    if (backing == SEGMENT_HUGETLB)
-        r = allocate(fd, bytes, page, backing, err);
-    else if (ftruncate(fd, (off_t)bytes) < 0)
-        r = err_set(err, -errno, "cannot make it %ju bytes long: %s", (uintmax_t)bytes,
-                strerror(errno));
-    _cleanup_(segment_closep) Segment *s = NULL;
-    if (r == 0)
-        r = map(fd, m, true, &s, err);
-    if (r == 0 && backing == SEGMENT_TMPFS)
-        r = populate_tmpfs(s, err);
-    if (r < 0)
-        return r;
-    SegmentHeader h = header_of(m);
-    memcpy(s->map, &h, sizeof(h)); /* the states are zeros: empty */
-    *ret = TAKE_PTR(s);
-    return 0;
-}
-
-/* -EEXIST when another writer was first. */
-static int create_new(const char *path, const Manifest *m, Segment **ret, Err *err) {
-    _cleanup_free_ char *copy = strdup(path);
-    if (!copy)
-        return err_set(err, -ENOMEM, "no memory for a path");
-    _cleanup_close_ int fd = open(dirname(copy), O_TMPFILE | O_RDWR | O_CLOEXEC, 0640);
+/* Of this segment, and as trustworthy as its first file. */
+static int open_further(
+        const Segment *s, const char *path, int place, int flags, SegmentFile *ret, Err *err) {
+    _cleanup_free_ char *file = path ? places_path(path, place) : NULL;
+    if (!file)
+        return path ? err_set(err, -ENOMEM, "no memory for a path")
+                    : err_set(err, -ESTALE, "it has another file, whose place is not known");
+    _cleanup_close_ int fd = open(file, flags | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
     if (fd < 0)
-        return err_set(err, -errno, "cannot make it: %s", strerror(errno));
-    _cleanup_(segment_closep) Segment *s = NULL;
-    int r = fill_new(fd, m, &s, err);
+        return err_set(err, errno == ENOENT ? -ESTALE : -errno, "cannot open its file '%s': %s",
+                file, strerror(errno));
+    int r = segment_check(fd, err);
     if (r < 0)
-        return r;
-    char name[64];
-    (void)snprintf(name, sizeof(name), "/proc/self/fd/%d", fd);
-    if (linkat(AT_FDCWD, name, AT_FDCWD, path, AT_SYMLINK_FOLLOW) < 0)
-        return err_set(err, -errno, "cannot give it its name: %s", strerror(errno));
-    s->writing = true;
-    s->fd = TAKE_FD(fd);
-    *ret = TAKE_PTR(s);
+        return err_prefix(err, r, "its file '%s'", file);
+    SegmentHeader h, wanted = s->head;
+    wanted.place = (uint32_t)place;
+    wanted.check = digest_of(&wanted, offsetof(SegmentHeader, check));
+    r = segment_file_header(fd, &h, err);
+    if (r < 0 || memcmp(&h, &wanted, sizeof(h)) != 0)
+        return r < 0 ? r : err_set(err, -ESTALE, "its file '%s' is of another segment", file);
+    *ret = (SegmentFile){.fd = TAKE_FD(fd)};
     return 0;
 }
 
-/* The lock is ours: nobody else writes states. */
-static void drop_unfinished(Segment *s) {
-    for (size_t i = 0; i < manifest_n_chunks(s->m); i++)
-        if (segment_state(s, i) != SEGMENT_READY)
-            segment_set(s, i, SEGMENT_EMPTY);
-}
-
-/* Returns 0 with the segment; -EAGAIN when the file was removed and a new one must be made; -ENOENT
- * when there is none. */
-static int take_over(const char *path, const Manifest *m, Segment **ret, Err *err) {
-    _cleanup_close_ int fd = open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
-    if (fd < 0)
-        return errno == ENOENT ? -ENOENT
-                               : err_set(err, -errno, "cannot open it: %s", strerror(errno));
-    SegmentBacking backing;
-    uint64_t page;
-    int r = examine(fd, &backing, &page, err);
-    if (r < 0)
-        return r;
-    struct flock lock = lock_of(F_WRLCK);
-    if (fcntl(fd, F_OFD_SETLK, &lock) < 0)
-        return err_set(err, errno == EAGAIN || errno == EACCES ? -EBUSY : -errno,
-                "another process is filling it");
-    struct stat here, named;
-    if (fstat(fd, &here) < 0 || stat(path, &named) < 0 || here.st_ino != named.st_ino ||
-            here.st_dev != named.st_dev)
-        return -EAGAIN; /* replaced between open and lock */
-    if (check_header(fd, m, NULL) < 0)
-        return unlink(path) < 0
-                       ? err_set(err, -errno, "cannot remove the old one: %s", strerror(errno))
-                       : -EAGAIN;
-    _cleanup_(segment_closep) Segment *s = NULL;
-    r = map(fd, m, true, &s, err);
-    if (r < 0)
-        return r;
-    s->writing = true;
-    s->fd = TAKE_FD(fd);
-    drop_unfinished(s);
-    *ret = TAKE_PTR(s);
-    return 0;
-}
-
-int segment_create(const char *path, const Manifest *m, Segment **ret, Err *err) {
-    enum { ATTEMPTS = 8 }; /* each means that another writer made or removed the file meanwhile */
-    int r = -EAGAIN;
-    for (int i = 0; i < ATTEMPTS && (r == -EAGAIN || r == -EEXIST); i++) {
-        err_clear(err);
-        r = take_over(path, m, ret, err);
-        if (r == -ENOENT || r == -EAGAIN)
-            r = create_new(path, m, ret, err);
+int segment_open_files(Segment *s, const char *path, int flags, Err *err) {
+    s->file[s->head.first].fd = s->fd;
+    for (int i = 0; i < N_PLACES; i++) {
+        if (!has_place(s, i))
+            continue;
+        SegmentFile *f = &s->file[i];
+        int r = f->fd >= 0 ? 0 : open_further(s, path, i, flags, f, err);
+        if (r == 0)
+            r = segment_file_examine(f, err);
+        if (r < 0)
+            return r;
     }
-    return r < 0 ? err_prefix(err, r, "segment '%s'", path) : 0;
+    return 0;
 }
 
-int segment_open(int fd, const Manifest *m, Segment **ret, Err *err) {
-    int r = check_header(fd, m, err);
+static int map_extent(const Segment *s, const SegmentExtent *e, Err *err) {
+    const SegmentFile *f = &s->file[e->place];
+    struct stat st;
+    char *at = s->map + e->begin;
+    int prot = s->writing ? PROT_READ | PROT_WRITE : PROT_READ;
+    if (fstat(f->fd, &st) < 0 || (uint64_t)st.st_size < e->begin + e->bytes)
+        return err_set(err, -EBADMSG, "its file in place %u ends before byte %ju", e->place,
+                (uintmax_t)(e->begin + e->bytes));
+    if (mmap(at, e->bytes, prot, MAP_SHARED | MAP_FIXED, f->fd, (off_t)e->begin) == MAP_FAILED)
+        return err_set(err, -errno, "cannot map %ju bytes from %ju on: %s", (uintmax_t)e->bytes,
+                (uintmax_t)e->begin, strerror(errno));
+    if (f->backing == SEGMENT_TMPFS)
+        (void)madvise(at, e->bytes, MADV_HUGEPAGE); /* advice: the kernel may have none */
+    /* 6 ms for 16 GiB, and page-locking takes a quarter less time where it finds page tables. */
+    if (f->backing == SEGMENT_HUGETLB && !s->writing)
+        (void)madvise(at, e->bytes, MADV_POPULATE_READ);
+    return 0;
+}
+
+/* Addresses for all of it first, on a boundary of the largest page, so that a file's pages and the
+ * processor's coincide; then each extent over its part of them. */
+int segment_map(Segment *s, Err *err) {
+    const SegmentExtent *last = &s->extent[s->head.n_extents - 1];
+    uint64_t bytes = last->begin + last->bytes, unit = SEGMENT_PAGE;
+    for (size_t i = 0; i < s->head.n_extents; i++)
+        unit = MAX(unit, s->file[s->extent[i].place].page_bytes);
+    s->reserved_bytes = bytes + unit;
+    void *p = mmap(
+            NULL, s->reserved_bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (p == MAP_FAILED)
+        return err_set(err, -errno, "cannot get %zu bytes of addresses: %s", s->reserved_bytes,
+                strerror(errno));
+    s->reserved = p;
+    s->map = (char *)size_align((uintptr_t)p, unit);
+    for (size_t i = 0; i < s->head.n_extents; i++) {
+        int r = map_extent(s, &s->extent[i], err);
+        if (r < 0)
+            return r;
+    }
+    (void)madvise(
+            s->map, bytes, MADV_DONTDUMP); /* advice: no core files with the weights in them */
+    return 0;
+}
+
+static void close_files(Segment *s) {
+    for (int i = 0; i < N_PLACES; i++) {
+        if (!s->writing && s->file[i].fd == s->fd)
+            s->file[i].fd = -1; /* borrowed */
+        fd_closep(&s->file[i].fd);
+    }
+}
+
+static int open_mapped(int fd, const char *path, Segment *s, Err *err) {
+    s->fd = fd;
+    int r = segment_file_header(fd, &s->head, err);
+    if (r == 0 && s->head.place != s->head.first)
+        r = err_set(err, -EBADMSG, "it is not its segment's first file");
     if (r == 0)
-        r = map(fd, m, false, ret, err);
-    return r < 0 ? err_prefix(err, r, "segment") : 0;
+        r = segment_check_manifest(&s->head, s->m, err);
+    if (r == 0)
+        r = segment_read_extents(fd, &s->head, &s->extent, err);
+    if (r == 0)
+        r = segment_open_files(s, path, O_RDONLY, err);
+    if (r == 0)
+        r = segment_map(s, err);
+    close_files(s); /* the mappings stay */
+    return r;
+}
+
+int segment_open(int fd, const char *path, const Manifest *m, Segment **ret, Err *err) {
+    _cleanup_(segment_closep) Segment *s = segment_new(m);
+    if (!s)
+        return err_set(err, -ENOMEM, "no memory for a segment");
+    int r = open_mapped(fd, path, s, err);
+    if (r < 0)
+        return err_prefix(err, r, "segment");
+    *ret = TAKE_PTR(s);
+    return 0;
 }
 
 Segment *segment_close(Segment *s) {
     if (!s)
         return NULL;
-    if (s->map)
-        (void)munmap(s->map, s->map_bytes); /* our own mapping */
-    if (s->writing)
-        fd_closep(&s->fd);
+    if (s->reserved)
+        (void)munmap(s->reserved, s->reserved_bytes); /* our own mapping */
+    close_files(s);
+    free(s->extent);
     free(s);
     return NULL;
 }
 
-SegmentBacking segment_backing(const Segment *s) {
-    return s->backing;
+size_t segment_n_extents(const Segment *s) {
+    return s->head.n_extents;
 }
 
-uint64_t segment_page_bytes(const Segment *s) {
-    return s->page_bytes;
+void segment_extent(const Segment *s, size_t i, const void **ret_data, uint64_t *ret_bytes) {
+    assert(i < s->head.n_extents);
+    const SegmentExtent *e = &s->extent[i];
+    uint64_t end = MIN(e->begin + e->bytes, s->head.segment_bytes);
+    uint64_t begin = i == 0 ? SEGMENT_PAGE : e->begin;
+    *ret_data = s->map + begin;
+    *ret_bytes = end - MIN(begin, end);
+}
+
+size_t segment_shares(const Segment *s, SegmentShare ret[static N_PLACES]) {
+    size_t n = 0;
+    for (int i = 0; i < N_PLACES; i++) {
+        SegmentShare share = {
+                .place = i, .backing = s->file[i].backing, .page_bytes = s->file[i].page_bytes};
+        for (size_t k = 0; k < s->head.n_extents; k++)
+            if ((int)s->extent[k].place == i)
+                share.bytes += s->extent[k].bytes;
+        if (share.bytes)
+            ret[n++] = share;
+    }
+    return n;
 }
 
 const void *segment_data(const Segment *s) {
     return s->map;
 }
-
 void *segment_chunk(Segment *s, size_t chunk, uint64_t *ret_bytes, uint64_t *ret_room) {
     *ret_bytes = manifest_chunk(s->m, chunk)->bytes;
     *ret_room = size_align(*ret_bytes, SEGMENT_PAGE);
@@ -351,8 +235,7 @@ SegmentState segment_state(const Segment *s, size_t chunk) {
 }
 
 bool segment_has_writer(const Segment *s) {
-    struct flock lock = lock_of(F_WRLCK);
-    return s->writing || fcntl(s->fd, F_OFD_GETLK, &lock) < 0 || lock.l_type != F_UNLCK;
+    return s->writing || segment_file_is_locked(s->fd);
 }
 
 static int say_bad(const Segment *s, size_t chunk, Err *err) {
@@ -414,41 +297,4 @@ int segment_verify(const Segment *s, size_t chunk, Err *err) {
     const char *data = s->map + manifest_chunk_segment_offset(s->m, chunk);
     Digest found = digest_of(data, manifest_chunk(s->m, chunk)->bytes);
     return segment_compare(s, chunk, &found, err);
-}
-
-int segment_evict(const char *path, Err *err) {
-    _cleanup_close_ int fd = open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
-    if (fd < 0)
-        return errno == ENOENT ? 0
-                               : err_set(err, -errno, "cannot open the segment '%s': %s", path,
-                                         strerror(errno));
-    struct flock lock = lock_of(F_WRLCK);
-    if (fcntl(fd, F_OFD_SETLK, &lock) < 0)
-        return err_set(err, -EBUSY, "the segment '%s' is being filled", path);
-    if (unlink(path) < 0 && errno != ENOENT)
-        return err_set(err, -errno, "cannot remove the segment '%s': %s", path, strerror(errno));
-    return 0;
-}
-
-int segment_check(int fd, Err *err) {
-    struct stat st;
-    SegmentBacking backing;
-    uint64_t page, bytes = 0;
-    SegmentHeader h;
-    if (fstat(fd, &st) < 0)
-        return err_set(err, -errno, "cannot stat it: %s", strerror(errno));
-    if (!S_ISREG(st.st_mode))
-        return err_set(err, -EINVAL, "it is not a regular file");
-    if (st.st_uid != 0 && st.st_uid != geteuid())
-        return err_set(err, -EPERM, "it belongs to user %ju, it must be root's or user %ju's",
-                (uintmax_t)st.st_uid, (uintmax_t)geteuid());
-    if (st.st_mode & S_IWOTH)
-        return err_set(err, -EPERM, "everybody may write to it");
-    int r = examine(fd, &backing, &page, err);
-    if (r == 0)
-        r = read_header(fd, &h, &bytes, err);
-    if (r == 0 && bytes < h.segment_bytes)
-        r = err_set(err, -EBADMSG, "it has %ju bytes, its header says %ju", (uintmax_t)bytes,
-                (uintmax_t)h.segment_bytes);
-    return r;
 }

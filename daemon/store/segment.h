@@ -1,15 +1,17 @@
-/* segment - a model's weights in one hugetlbfs or tmpfs file that outlives the processes using it.
+/* segment - a model's weights in hugetlbfs or tmpfs files that outlive the processes using them.
  *
  * One writer (warm-up) fills it chunk by chunk, any number of readers map it read-only and may use
- * a chunk as soon as segment_wait() says so. What is kept between processes is in the file only:
+ * a chunk as soon as segment_wait() says so. What is kept between processes is in the files only:
  * after kill -9 of the writer the next one goes on with the chunks that are not ready. Layout and
- * memory order: segment-format.h. A Segment has one owner; segment_state() and segment_wait() may
- * be called from any thread. The manifest must outlive the segment. */
+ * memory order: segment-format.h. A path is the configured one, from which places.h derives where
+ * the files may be. A Segment has one owner; segment_state() and segment_wait() may be called from
+ * any thread. The manifest must outlive the segment. */
 #ifndef PREHEAT_STORE_SEGMENT_H
 #define PREHEAT_STORE_SEGMENT_H
 
 #include "base/err.h"
 #include "store/manifest.h"
+#include "store/places.h"
 
 typedef struct Segment Segment;
 
@@ -23,27 +25,52 @@ typedef enum SegmentState {
 /* What holds the bytes. */
 typedef enum SegmentBacking { SEGMENT_HUGETLB, SEGMENT_TMPFS } SegmentBacking;
 
-/* segment_create - opens the file at path for filling, makes it when there is none.
+/* segment_continue - goes on with the segment that is there.
  *
- * A file of another manifest, version or size is removed and made anew; its readers keep what they
- * mapped. All pages are allocated here, so that filling cannot run out of them. Chunks found
- * loading were left by a dead writer and become empty. A file that is being made has no name yet:
- * killed at any moment, nothing is left behind.
+ * Files of another manifest, version or size, and what is left of a segment that lost a file, are
+ * removed; their readers keep what they mapped. Chunks found loading were left by a dead writer and
+ * become empty.
  *
- * Returns 0; -EBUSY while another writer lives; -ENOSPC when the pages cannot be had, the sentence
- * naming how many are needed; -ENOTSUP on another file system; negative errno. */
+ * Returns 0; -ENOENT when there is none, or none any more; -EBUSY while another writer lives;
+ * negative errno. */
+int segment_continue(const char *path, const Manifest *m, Segment **ret, Err *err);
+
+/* segment_create - segment_continue(), or else a new one.
+ *
+ * All memory is taken here, so that filling cannot run out of it: chunk by chunk in the order of
+ * first use, from each place in turn what it has. Files that are being made have no names yet:
+ * killed at any moment, nothing is left behind that the next writer would not remove.
+ *
+ * Returns 0; -EBUSY while another writer lives; -ENOSPC when all places together have too little,
+ * saying how much and why; negative errno. */
 int segment_create(const char *path, const Manifest *m, Segment **ret, Err *err);
 
-/* segment_open - maps a filled or filling segment read-only; fd stays the caller's and open.
+/* segment_open - maps a filled or filling segment read-only.
  *
- * Returns 0; -ESTALE when it belongs to another manifest; -EBADMSG when it is no segment. */
-int segment_open(int fd, const Manifest *m, Segment **ret, Err *err);
+ *   fd    its first file; stays the caller's and open
+ *   path  finds its other files; NULL: there are none
+ *
+ * Returns 0; -ESTALE when it belongs to another manifest or lost a file; -EBADMSG when it is no
+ * segment; -EPERM when a file of it is not to be trusted, see segment_check(). */
+int segment_open(int fd, const char *path, const Manifest *m, Segment **ret, Err *err);
 
 Segment *segment_close(Segment *s);
 
-SegmentBacking segment_backing(const Segment *s);
-uint64_t segment_page_bytes(const Segment *s); /* of the file system: 2 MiB, 1 GiB, 4 KiB */
-const void *segment_data(const Segment *s);    /* where segment offset 0 is mapped */
+/* segment_shares - what each place holds, in their order; returns how many hold something. */
+typedef struct SegmentShare {
+    int place;
+    SegmentBacking backing;
+    uint64_t page_bytes; /* of the file system: 2 MiB, 1 GiB, 4 KiB */
+    uint64_t bytes;
+} SegmentShare;
+size_t segment_shares(const Segment *s, SegmentShare ret[static N_PLACES]);
+
+/* segment_extent - the bytes between the header and the end, mapped side by side: a run that is in
+ * one file. The first may be empty. */
+size_t segment_n_extents(const Segment *s);
+void segment_extent(const Segment *s, size_t i, const void **ret_data, uint64_t *ret_bytes);
+
+const void *segment_data(const Segment *s); /* where segment offset 0 is mapped */
 
 /* segment_chunk - the chunk's pages, writable; for the writer only. The chunk has *ret_bytes, room
  * for reads rounded up to whole pages is *ret_room. */
@@ -74,15 +101,20 @@ int segment_compare(const Segment *s, size_t chunk, const Digest *found, Err *er
 /* segment_has_writer - true while some process holds the segment open for filling. */
 bool segment_has_writer(const Segment *s);
 
-/* segment_evict - removes the file; refuses while a writer lives. Pages return to the system when
- * the last reader unmaps them. Returns 0, also when there is none; -EBUSY; negative errno. */
+/* segment_evict - removes the files; refuses while a writer lives. Pages return to the system when
+ * the last reader unmaps them. Returns 0, also when there are none; -EBUSY; negative errno. */
 int segment_evict(const char *path, Err *err);
 
-/* segment_check - fd is a segment that may be mapped and believed, whatever its manifest: a regular
- * file on hugetlbfs or tmpfs, owned by root or this user, not writable for others, with a header of
- * this version.
+/* segment_evict_rest - files of this path that are not the segment's; for its writer. */
+void segment_evict_rest(const Segment *s, const char *path);
+
+/* segment_check - fd is a segment's file that may be mapped and believed, whatever its manifest: a
+ * regular file on hugetlbfs or tmpfs, owned by root or this user, not writable for others, with a
+ * header of this version.
  *
- * Returns 0; -EINVAL, -EPERM, -ENOTSUP, -EBADMSG saying what it is instead. */
+ * Returns 0 for a first file; SEGMENT_FURTHER for another; -EINVAL, -EPERM, -ENOTSUP, -EBADMSG
+ * saying what it is instead. */
+enum { SEGMENT_FURTHER = 1 };
 int segment_check(int fd, Err *err);
 
 #endif

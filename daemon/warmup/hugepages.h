@@ -7,6 +7,7 @@
 #include <stdint.h>
 
 #define HUGEPAGE_BYTES ((uint64_t)2 << 20)
+#define GIGANTIC_SYSFS "/sys/kernel/mm/hugepages/hugepages-1048576kB" /* for hugepages_read() */
 
 typedef struct HugePages {
     uint64_t total;      /* persistent and surplus */

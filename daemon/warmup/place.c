@@ -1,10 +1,10 @@
 #include "warmup/place.h"
 
+#include "base/buf.h"
 #include "base/cleanup.h"
 #include "base/io.h"
 #include "base/size.h"
 #include "base/str.h"
-#include "store/weights.h"
 #include "warmup/hugepages.h"
 #include "warmup/numa.h"
 
@@ -17,17 +17,21 @@
 
 DEFINE_CLEANUP(Segment, segment_close)
 
-/* What a new file at path would take from the rest of the machine; 0 for a file that is there. */
-static uint64_t memory_needed(const char *path, const char *dir, uint64_t bytes) {
-    struct stat st;
-    if (stat(path, &st) == 0 && (uint64_t)st.st_size >= bytes)
-        return 0;
+/* Memory in huge pages that are reserved and free, which the segment takes before any other. */
+static uint64_t reserved_for(const char *path, int place) {
+    _cleanup_free_ char *file = places_path(path, place);
     struct statfs fs;
     HugePages h;
-    if (statfs(dir, &fs) < 0 || fs.f_type != HUGETLBFS_MAGIC || hugepages_read(NULL, &h, NULL) < 0)
-        return bytes;
-    uint64_t free = h.free > h.promised ? (h.free - h.promised) * HUGEPAGE_BYTES : 0;
-    return bytes - MIN(bytes, free);
+    if (!file || statfs(dirname(file), &fs) < 0 || fs.f_type != HUGETLBFS_MAGIC ||
+            hugepages_read((uint64_t)fs.f_bsize == GIB ? GIGANTIC_SYSFS : NULL, &h, NULL) < 0)
+        return 0;
+    return h.free > h.promised ? (h.free - h.promised) * (uint64_t)fs.f_bsize : 0;
+}
+
+/* What a new segment would take from the rest of the machine. */
+static uint64_t memory_needed(const char *path, uint64_t bytes) {
+    uint64_t reserved = reserved_for(path, PLACE_GIGANTIC) + reserved_for(path, PLACE_CONFIGURED);
+    return bytes - MIN(bytes, reserved);
 }
 
 static int check_floor(uint64_t needed, uint64_t floor, Err *err) {
@@ -37,20 +41,6 @@ static int check_floor(uint64_t needed, uint64_t floor, Err *err) {
     return err_set(err, -ENOMEM,
             "the weights need %ju MiB more memory, %ju MiB are available and %ju MiB must stay so",
             (uintmax_t)(needed / MIB), (uintmax_t)(available / MIB), (uintmax_t)(floor / MIB));
-}
-
-/* -ENOENT when the place's directory does not exist. */
-static int try_place(
-        const Manifest *m, const char *place, uint64_t floor, Segment **ret, Err *err) {
-    _cleanup_free_ char *copy = strdup(place);
-    struct stat st;
-    if (!copy)
-        return err_set(err, -ENOMEM, "no memory for a path");
-    const char *dir = dirname(copy);
-    if (stat(dir, &st) < 0)
-        return err_set(err, -errno, "there is no directory '%s'", dir);
-    int r = check_floor(memory_needed(place, dir, manifest_segment_bytes(m)), floor, err);
-    return r < 0 ? r : segment_create(place, m, ret, err);
 }
 
 /* Bytes of shared memory that this process has mapped by huge pages; 0 where it is not told. */
@@ -64,30 +54,41 @@ static uint64_t huge_shared_bytes(void) {
     return kib * KIB;
 }
 
-static void describe(const Manifest *m, const Segment *s, const char *path, PlaceReport *report) {
-    uint64_t bytes = manifest_segment_bytes(m), page = segment_page_bytes(s), huge;
-    (void)snprintf(report->path, sizeof(report->path), "%s", path); /* for people: may be cut */
-    report->huge = segment_backing(s) == SEGMENT_HUGETLB;
-    if (report->huge) {
-        (void)snprintf(report->backing, sizeof(report->backing), "%ju huge pages of %ju MiB",
-                (uintmax_t)((bytes + page - 1) / page), (uintmax_t)(page / MIB));
+static void describe_share(const SegmentShare *share, const char *path, Buf *text) {
+    _cleanup_free_ char *file = places_path(path, share->place);
+    uint64_t page = share->page_bytes;
+    buf_printf(text, "%s", text->size ? ", " : "");
+    if (share->backing == SEGMENT_HUGETLB) {
+        buf_printf(text, "%ju huge pages of %ju %s", (uintmax_t)(share->bytes / page),
+                (uintmax_t)(page >= GIB ? page / GIB : page / MIB), page >= GIB ? "GiB" : "MiB");
         return;
     }
-    huge = MIN(huge_shared_bytes(), bytes);
-    (void)snprintf(report->backing, sizeof(report->backing),
-            "%ju MiB of shared memory, %ju MiB of it in huge pages", (uintmax_t)(bytes / MIB),
-            (uintmax_t)(huge / MIB));
-    HugePages h;
-    uint64_t available = hugepages_read(NULL, &h, NULL) < 0 ? 0 : hugepages_available(&h);
-    report->pages_missing = report->pages_needed - MIN(report->pages_needed, available);
+    buf_printf(text, "%ju MiB of shared memory in '%s'", (uintmax_t)(share->bytes / MIB),
+            file ? dirname(file) : "?");
 }
 
-static void evict_behind(const char *path, int place) {
-    for (int i = place + 1; i < N_WEIGHTS_PLACES; i++) {
-        _cleanup_free_ char *other = weights_place(path, i);
-        if (other)
-            (void)segment_evict(other, NULL); /* being filled by somebody: theirs */
+static void describe(const Manifest *m, const Segment *s, const char *path, PlaceReport *report) {
+    SegmentShare share[N_PLACES];
+    size_t n = segment_shares(s, share);
+    _cleanup_free_ char *first = places_path(path, share[0].place);
+    Buf text = {0};
+    uint64_t shared = 0;
+    for (size_t i = 0; i < n; i++) {
+        describe_share(&share[i], path, &text);
+        shared += share[i].backing == SEGMENT_TMPFS ? share[i].bytes : 0;
     }
+    if (shared)
+        buf_printf(&text, ", %ju MiB of it by huge pages",
+                (uintmax_t)(MIN(huge_shared_bytes(), shared) / MIB));
+    /* For people: may be cut. */
+    (void)snprintf(report->path, sizeof(report->path), "%s", first ? first : path);
+    (void)snprintf(
+            report->backing, sizeof(report->backing), "%s", buf_failed(&text) ? "?" : text.data);
+    buf_done(&text);
+    report->pages_missing = shared / HUGEPAGE_BYTES;
+    HugePages h;
+    report->pages_to_be_had =
+            hugepages_read(NULL, &h, NULL) == 0 && hugepages_available(&h) >= report->pages_missing;
 }
 
 int place_open(const Manifest *m, const char *path, uint64_t floor_bytes, Segment **ret,
@@ -95,37 +96,18 @@ int place_open(const Manifest *m, const char *path, uint64_t floor_bytes, Segmen
     *report = (PlaceReport){
             .pages_needed = manifest_segment_bytes(m) / HUGEPAGE_BYTES, .numa_node = -1};
     report->numa_node = numa_prefer_gpu();
-    int r = -ENOSPC;
-    for (int i = 0; i < N_WEIGHTS_PLACES; i++) {
-        _cleanup_free_ char *place = weights_place(path, i);
-        _cleanup_(segment_closep) Segment *s = NULL;
-        if (!place)
-            return err_set(err, -ENOMEM, "no memory for a path");
-        Err mine = {0};
-        r = try_place(m, place, floor_bytes, &s, &mine);
-        if (r == 0) {
-            err_clear(err);
-            describe(m, s, place, report);
-            evict_behind(path, i);
-            *ret = TAKE_PTR(s);
-            return 0;
-        }
-        bool next = r == -ENOSPC || r == -ENOENT || r == -ENOTSUP;
-        if (err && (i == 0 || !next)) /* of several places that are full, the first is told */
-            *err = mine;
-        if (!next)
-            return r;
+    _cleanup_(segment_closep) Segment *s = NULL;
+    int r = segment_continue(path, m, &s, err);
+    if (r == -ENOENT) { /* what was in the way has given its memory back */
+        r = check_floor(memory_needed(path, manifest_segment_bytes(m)), floor_bytes, err);
+        if (r == 0)
+            r = segment_create(path, m, &s, err);
     }
-    return err && err->code < 0 ? err->code : r;
-}
-
-int place_evict(const char *path, Err *err) {
-    for (int i = 0; i < N_WEIGHTS_PLACES; i++) {
-        _cleanup_free_ char *place = weights_place(path, i);
-        int r = place ? segment_evict(place, err) : err_set(err, -ENOMEM, "no memory for a path");
-        if (r < 0)
-            return r;
-    }
+    if (r < 0)
+        return r;
+    segment_evict_rest(s, path);
+    describe(m, s, path, report);
+    *ret = TAKE_PTR(s);
     return 0;
 }
 
@@ -133,17 +115,21 @@ static bool is_other_segment(int dir, const char *entry, const char *own) {
     if (entry[0] == '.' || str_eq(entry, own))
         return false;
     _cleanup_close_ int fd = openat(dir, entry, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
-    return fd >= 0 && segment_check(fd, NULL) == 0;
+    return fd >= 0 && segment_check(fd, NULL) >= 0;
 }
 
-static size_t evict_others_in(const char *dir, const char *own) {
+static size_t evict_others_in(const char *dir, const char *path) {
+    _cleanup_free_ char *beside = strdup(path);
+    const char *own = strrchr(path, '/') ? strrchr(path, '/') + 1 : path;
     DIR *d = opendir(dir);
     const struct dirent *e;
     size_t n = 0;
-    while (d && (e = readdir(d))) {
-        _cleanup_free_ char *path = str_format("%s/%s", dir, e->d_name);
-        if (path && is_other_segment(dirfd(d), e->d_name, own))
-            n += segment_evict(path, NULL) == 0;
+    if (beside)
+        (void)dirname(beside);
+    while (d && beside && (e = readdir(d))) {
+        _cleanup_free_ char *other = str_format("%s/%s", beside, e->d_name);
+        if (other && is_other_segment(dirfd(d), e->d_name, own))
+            n += segment_evict(other, NULL) == 0;
     }
     if (d)
         (void)closedir(d);
@@ -151,12 +137,11 @@ static size_t evict_others_in(const char *dir, const char *own) {
 }
 
 size_t place_evict_others(const char *path) {
-    enum { N_OWN_PLACES = 2 }; /* the third, /dev/shm, belongs to everybody */
     size_t n = 0;
-    for (int i = 0; i < N_OWN_PLACES; i++) {
-        _cleanup_free_ char *place = weights_place(path, i), *copy = place ? strdup(place) : NULL;
-        if (copy)
-            n += evict_others_in(dirname(copy), strrchr(place, '/') + 1);
+    for (int i = 0; i < PLACE_PUBLIC; i++) {
+        _cleanup_free_ char *file = places_path(path, i);
+        if (file)
+            n += evict_others_in(dirname(file), path);
     }
     return n;
 }

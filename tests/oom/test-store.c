@@ -93,7 +93,7 @@ static int fill(void *context, Err *err) {
     if (r < 0)
         return r;
     _cleanup_close_ int fd = weights_open(-1, segment, err);
-    return fd < 0 ? fd : checkpoint_open_segment(m, fd, &c, err);
+    return fd < 0 ? fd : checkpoint_open_segment(m, fd, segment, &c, err);
 }
 
 int main(void) {

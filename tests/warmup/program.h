@@ -69,7 +69,7 @@ static inline long program_look(const Program *p, size_t *ret_n_chunks) {
         manifest_free(m);
         return -1;
     }
-    CHECK(segment_open(fd, m, &s, &err) == 0);
+    CHECK(segment_open(fd, p->segment, m, &s, &err) == 0);
     long n_ready = 0;
     for (size_t i = 0; i < manifest_n_chunks(m); i++) {
         if (segment_state(s, i) != SEGMENT_READY)
@@ -84,7 +84,7 @@ static inline long program_look(const Program *p, size_t *ret_n_chunks) {
 }
 
 static inline void program_done(Program *p) {
-    (void)unlink(p->segment);
+    (void)segment_evict(p->segment, NULL);
     model_done(&p->model);
 }
 

@@ -74,7 +74,7 @@ static int load_segment(const char *manifest, const char *segment, uint64_t *ret
     if (r < 0)
         return r;
     _cleanup_close_ int fd = weights_open(-1, segment, err);
-    r = fd < 0 ? fd : checkpoint_open_segment(m, fd, &c, err);
+    r = fd < 0 ? fd : checkpoint_open_segment(m, fd, segment, &c, err);
     for (size_t i = 0; r == 0 && i < manifest_n_tensors(m); i++) {
         const ManifestTensor *t = manifest_tensor(m, i);
         View v;

@@ -71,7 +71,7 @@ static void filled_segment_equals_files(void **state) {
     Err err = {0};
     Checkpoint *files, *c;
     int fd = weights_open(-1, path, &err);
-    if (fd < 0 || checkpoint_open_segment(f->m, fd, &c, &err) < 0)
+    if (fd < 0 || checkpoint_open_segment(f->m, fd, path, &c, &err) < 0)
         fail_msg("%s", err_text(&err));
     assert_int_equal(checkpoint_tier(c), CHECKPOINT_SEGMENT);
     assert_int_equal(checkpoint_open_files(f->m, &files, NULL), 0);
@@ -127,13 +127,13 @@ static void other_manifest_replaces(void **state) {
     Segment *s;
     Err err = {0};
     assert_int_equal(manifest_scan(f->model.dir, 2 * SEGMENT_PAGE, &other, NULL), 0);
-    assert_int_equal(segment_open(fd, other, &s, &err), -ESTALE);
+    assert_int_equal(segment_open(fd, path, other, &s, &err), -ESTALE);
     assert_int_equal(segment_create(path, other, &s, NULL), 0);
     for (size_t i = 0; i < manifest_n_chunks(other); i++)
         assert_int_equal(segment_state(s, i), SEGMENT_EMPTY);
     segment_close(s);
     /* Who had it open keeps what it was. */
-    assert_int_equal(segment_open(fd, f->m, &s, NULL), 0);
+    assert_int_equal(segment_open(fd, path, f->m, &s, NULL), 0);
     assert_int_equal(segment_wait(s, 0, 0, NULL), 0);
     segment_close(s);
     close(fd);
@@ -168,7 +168,7 @@ static void waiting_ends_with_the_state(void **state) {
         Segment *w, *r;
         assert_int_equal(segment_create(path, f->m, &w, NULL), 0);
         int fd = weights_open(-1, path, NULL);
-        assert_int_equal(segment_open(fd, f->m, &r, NULL), 0);
+        assert_int_equal(segment_open(fd, path, f->m, &r, NULL), 0);
         assert_int_equal(segment_wait(r, 0, 20 * USEC_PER_MSEC, NULL), SEGMENT_TIMEOUT);
         Later l = {f->m, w, cases[i].state};
         pthread_t t;
@@ -200,7 +200,7 @@ static void dead_writer_is_noticed(void **state) {
     assert_int_equal(read(ready[0], &c, 1), 1);
     int fd = weights_open(-1, path, NULL);
     Segment *r;
-    assert_int_equal(segment_open(fd, f->m, &r, NULL), 0);
+    assert_int_equal(segment_open(fd, path, f->m, &r, NULL), 0);
     assert_true(segment_has_writer(r));
     assert_int_equal(segment_wait(r, 0, 10 * USEC_PER_MSEC, NULL), SEGMENT_TIMEOUT);
     (void)kill(child, SIGKILL);
@@ -236,7 +236,7 @@ static void flipped_bits_are_noticed(void **state) {
         assert_int_equal(pwrite(fd, &flipped, 1, (off_t)at), 1);
 
         Segment *s;
-        int r = segment_open(fd, f->m, &s, NULL);
+        int r = segment_open(fd, path, f->m, &s, NULL);
         if (i % 10 == 0) {
             assert_true(r < 0);
         } else {
@@ -275,7 +275,7 @@ static void foreign_files_are_refused(void **state) {
     assert_int_equal(truncate(path, (off_t)SEGMENT_PAGE), 0);
     assert_int_equal(weights_open(-1, path, NULL), -EBADMSG);
     int fd = open(path, O_RDONLY);
-    assert_int_equal(segment_open(fd, f->m, &s, NULL), -EBADMSG);
+    assert_int_equal(segment_open(fd, path, f->m, &s, NULL), -EBADMSG);
     close(fd);
     assert_int_equal(truncate(path, 0), 0);
     assert_int_equal(weights_open(-1, path, NULL), -EBADMSG);

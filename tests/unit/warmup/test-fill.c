@@ -350,7 +350,7 @@ static void full_memory_is_told(void **state) {
     assert_int_equal(access(path, F_OK), -1);
     assert_int_equal(place_open(manifest, path, 0, &s, &report, NULL), 0);
     assert_string_equal(report.path, path);
-    assert_false(report.huge);
+    assert_int_equal(report.pages_missing, report.pages_needed);
     segment_close(s);
 }
 
@@ -360,9 +360,9 @@ static void places_are_tried_in_turn(void **state) {
     (void)options_for(READER_AUTO);
     assert_int_equal(place_open(manifest, nowhere, 0, &s, &report, NULL), 0);
     assert_string_equal(report.path, nowhere_fallback);
-    assert_int_equal(place_evict(nowhere, NULL), -EBUSY);
+    assert_int_equal(segment_evict(nowhere, NULL), -EBUSY);
     segment_close(s);
-    assert_int_equal(place_evict(nowhere, NULL), 0);
+    assert_int_equal(segment_evict(nowhere, NULL), 0);
     assert_int_equal(access(report.path, F_OK), -1);
 }
 
