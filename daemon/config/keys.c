@@ -29,8 +29,9 @@ static const Key keys[] = {
         "manifest that it wrote."},
     {"model", "segment", KEY_PATH, AT(model.segment), 0, 0,
         "/run/preheat/weights/ and the model's name", NULL, "",
-        "The file in huge pages that preheat-warmup fills and preheatd maps. Where pages are "
-        "short, ../shared/NAME beside it and /dev/shm/preheat-NAME are tried."},
+        "The file in huge pages that preheat-warmup fills and preheatd maps. Free pages of 1 GiB in "
+        "../gigantic beside it come first; what huge pages do not suffice for is in ../shared/NAME, "
+        "then in /dev/shm/preheat-NAME."},
     {"model", "source", KEY_TEXT, AT(model.source), 0, 1024, "the model is on this machine", NULL,
         "",
         "Where the model is fetched from instead: https://HOST/PATH, http://HOST/PATH or "

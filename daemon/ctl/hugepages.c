@@ -82,8 +82,8 @@ void hugepages_print(
             "  at every boot                 echo vm.nr_overcommit_hugepages=%ju > "
             "/etc/sysctl.d/60-preheat.conf\n"
             "  on the kernel command line    hugepagesz=2M hugepages=%ju\n"
-            "  in pages of 1 GiB             hugepagesz=1G hugepages=%ju, and pagesize=1G in the "
-            "mount unit\n",
+            "  in pages of 1 GiB             hugepagesz=1G hugepages=%ju on the kernel "
+            "command line\n",
             (uintmax_t)missing, (uintmax_t)overcommit, (uintmax_t)permanent, (uintmax_t)overcommit,
             (uintmax_t)permanent, (uintmax_t)((n_needed + 511) / 512));
 }

@@ -8,7 +8,8 @@ from client import LONG, TCP, create, finished, get, request, running
 from machine import wait_for
 
 UNITS = ("preheatd.socket", "preheatd-api.socket", "preheatd.service", "preheat-warmup.service",
-         "preheat-fetch.service", "preheat-reserve.service", "run-preheat-weights.mount", "run-preheat-shared.mount",
+         "preheat-fetch.service", "preheat-reserve.service", "run-preheat-gigantic.mount",
+         "run-preheat-weights.mount", "run-preheat-shared.mount",
          "preheat.slice")
 PARKING = ("preheat-release.timer", "preheat-keeper.socket", "preheat-keeper.service")
 PARK_CONF = "/etc/preheat/preheat.conf.d/50-park.conf"

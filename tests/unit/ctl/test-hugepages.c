@@ -29,7 +29,7 @@ static void missing_ones_are_counted(void **state) {
     assert_non_null(strstr(text, "993 are missing."));
     assert_non_null(strstr(text, "sysctl vm.nr_overcommit_hugepages=997\n"));
     assert_non_null(strstr(text, "sysctl vm.nr_hugepages=1002\n"));
-    assert_non_null(strstr(text, "hugepagesz=1G hugepages=2,"));
+    assert_non_null(strstr(text, "hugepagesz=1G hugepages=2 on"));
 }
 
 static void write_file(const char *dir, const char *name, const char *text) {
