@@ -6,6 +6,8 @@
 #include <assert.h>
 #include <libgen.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 /* A directory beside dir; by name where that can be told, which reads better than "..". */
 static char *beside(char *dir, const char *sibling, const char *name) {
@@ -30,4 +32,15 @@ char *places_path(const char *path, int place) {
     default:
         return beside(dir, place == PLACE_GIGANTIC ? "gigantic" : "shared", name);
     }
+}
+
+int places_owner(const char *path, uid_t *ret) {
+    _cleanup_free_ char *copy = strdup(path ? path : "");
+    struct stat st;
+    if (!copy)
+        return -ENOMEM;
+    bool looks_on = geteuid() == 0 && *copy;
+    *ret = looks_on && stat(dirname(copy), &st) == 0 && !(st.st_mode & S_IWOTH) ? st.st_uid
+                                                                                : geteuid();
+    return 0;
 }

@@ -9,6 +9,8 @@
 #ifndef PREHEAT_STORE_PLACES_H
 #define PREHEAT_STORE_PLACES_H
 
+#include <sys/types.h>
+
 enum {
     PLACE_GIGANTIC,
     PLACE_CONFIGURED,
@@ -21,5 +23,13 @@ enum {
  *
  *   path  the configured one */
 char *places_path(const char *path, int place);
+
+/* places_owner - whose files a segment may have besides root's: this user's; for root, who looks at
+ * what the warm-up's user filled, the owner of the configured directory unless that is everybody's.
+ *
+ *   path  the configured one or NULL
+ *
+ * Returns 0 or -ENOMEM. */
+int places_owner(const char *path, uid_t *ret);
 
 #endif

@@ -119,7 +119,7 @@ int segment_check_manifest(const SegmentHeader *h, const Manifest *m, Err *err) 
     return 0;
 }
 
-int segment_check(int fd, Err *err) {
+int segment_check(int fd, const char *path, Err *err) {
     struct stat st;
     SegmentFile f = {.fd = fd};
     SegmentHeader h;
@@ -127,9 +127,12 @@ int segment_check(int fd, Err *err) {
         return err_set(err, -errno, "cannot stat it: %s", strerror(errno));
     if (!S_ISREG(st.st_mode))
         return err_set(err, -EINVAL, "it is not a regular file");
-    if (st.st_uid != 0 && st.st_uid != geteuid())
+    uid_t owner;
+    if (places_owner(path, &owner) < 0)
+        return err_set(err, -ENOMEM, "no memory for a path");
+    if (st.st_uid != 0 && st.st_uid != owner)
         return err_set(err, -EPERM, "it belongs to user %ju, it must be root's or user %ju's",
-                (uintmax_t)st.st_uid, (uintmax_t)geteuid());
+                (uintmax_t)st.st_uid, (uintmax_t)owner);
     if (st.st_mode & S_IWOTH)
         return err_set(err, -EPERM, "everybody may write to it");
     int r = segment_file_examine(&f, err);

@@ -48,7 +48,7 @@ static int open_further(
     if (fd < 0)
         return err_set(err, errno == ENOENT ? -ESTALE : -errno, "cannot open its file '%s': %s",
                 file, strerror(errno));
-    int r = segment_check(fd, err);
+    int r = segment_check(fd, path, err);
     if (r < 0)
         return err_prefix(err, r, "its file '%s'", file);
     SegmentHeader h, wanted = s->head;

@@ -109,12 +109,12 @@ int segment_evict(const char *path, Err *err);
 void segment_evict_rest(const Segment *s, const char *path);
 
 /* segment_check - fd is a segment's file that may be mapped and believed, whatever its manifest: a
- * regular file on hugetlbfs or tmpfs, owned by root or this user, not writable for others, with a
- * header of this version.
+ * regular file on hugetlbfs or tmpfs, owned by root or places_owner(path), not writable for others,
+ * with a header of this version.
  *
  * Returns 0 for a first file; SEGMENT_FURTHER for another; -EINVAL, -EPERM, -ENOTSUP, -EBADMSG
  * saying what it is instead. */
 enum { SEGMENT_FURTHER = 1 };
-int segment_check(int fd, Err *err);
+int segment_check(int fd, const char *path, Err *err);
 
 #endif

@@ -9,7 +9,7 @@
 
 int weights_open(int inherited_fd, const char *path, Err *err) {
     if (inherited_fd >= 0) {
-        int r = segment_check(inherited_fd, err);
+        int r = segment_check(inherited_fd, path, err);
         if (r == SEGMENT_FURTHER)
             r = err_set(err, -EBADMSG, "it is not the first of its segment's files");
         return r < 0 ? err_prefix(err, r, "inherited segment") : inherited_fd;
@@ -23,7 +23,7 @@ int weights_open(int inherited_fd, const char *path, Err *err) {
             continue;
         if (fd < 0)
             return err_set(err, -errno, "cannot open the segment '%s': %s", place, strerror(errno));
-        int r = segment_check(fd, err);
+        int r = segment_check(fd, path, err);
         if (r == SEGMENT_FURTHER)
             continue;
         return r < 0 ? err_prefix(err, r, "segment '%s'", place) : TAKE_FD(fd);

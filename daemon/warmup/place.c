@@ -111,11 +111,11 @@ int place_open(const Manifest *m, const char *path, uint64_t floor_bytes, Segmen
     return 0;
 }
 
-static bool is_other_segment(int dir, const char *entry, const char *own) {
+static bool is_other_segment(int dir, const char *entry, const char *path, const char *own) {
     if (entry[0] == '.' || str_eq(entry, own))
         return false;
     _cleanup_close_ int fd = openat(dir, entry, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
-    return fd >= 0 && segment_check(fd, NULL) >= 0;
+    return fd >= 0 && segment_check(fd, path, NULL) >= 0;
 }
 
 static size_t evict_others_in(const char *dir, const char *path) {
@@ -128,7 +128,7 @@ static size_t evict_others_in(const char *dir, const char *path) {
         (void)dirname(beside);
     while (d && beside && (e = readdir(d))) {
         _cleanup_free_ char *other = str_format("%s/%s", beside, e->d_name);
-        if (other && is_other_segment(dirfd(d), e->d_name, own))
+        if (other && is_other_segment(dirfd(d), e->d_name, path, own))
             n += segment_evict(other, NULL) == 0;
     }
     if (d)

@@ -105,7 +105,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n) {
         return 0;
     int fd = memory_file(data, n, manifest_segment_bytes(m));
     Segment *s;
-    if (segment_check(fd, NULL) == 0 && segment_open(fd, NULL, m, &s, NULL) == 0)
+    if (segment_check(fd, NULL, NULL) == 0 && segment_open(fd, NULL, m, &s, NULL) == 0)
         segment_close(s);
     SegmentExtent whole = {.bytes = manifest_segment_bytes(m)};
     write_layout(fd, m, &whole, 1);
