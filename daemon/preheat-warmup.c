@@ -1,10 +1,14 @@
 /* preheat-warmup: fills the segment of the configured model with verified weights, then exits.
  *
  *   preheat-warmup                    build the manifest if there is none, fill, READY=1
+ *   preheat-warmup --idle-io          the same, but unless the machine is booting read only when
+ *                                     nobody else wants the disk
  *   preheat-warmup --fetch            bring the model from its source to this machine
  *   preheat-warmup --reserve          ask the kernel for the huge pages (root)
  *   preheat-warmup --unreserve        take that back, as --note says what it was
  *   preheat-warmup --evict            remove the segment
+ *   preheat-warmup --evict --unless-restarting UNIT
+ *                                     not if systemd is about to start that unit again
  *   preheat-warmup --print-hugepages  what the model needs and the machine has
  *   preheat-warmup --verify           compare the files with the manifest
  *
@@ -20,11 +24,14 @@
 #include "base/size.h"
 #include "base/str.h"
 #include "config/config.h"
+#include "service/ask.h"
 #include "service/notify.h"
 #include "store/manifest.h"
 #include "warmup/fill.h"
 #include "warmup/hugepages.h"
+#include "warmup/numa.h"
 #include "warmup/place.h"
+#include "warmup/priority.h"
 #include "warmup/reservation.h"
 
 #include <getopt.h>
@@ -50,6 +57,8 @@ typedef struct Options {
     Mode mode;
     const char *config, *model, *segment, *manifest, *note;
     ReaderKind reader;
+    bool idle_io;
+    const char *unless_restarting; /* a unit */
 } Options;
 
 typedef struct Warmup {
@@ -213,13 +222,15 @@ static void tell_filled(const Warmup *w, const Manifest *m, const FillReport *f)
     (void)snprintf(bytes, sizeof(bytes), "PREHEAT_BYTES=%ju", (uintmax_t)f->read_bytes);
     (void)snprintf(seconds, sizeof(seconds), "SECONDS=%.3f", elapsed);
     LogFields fields = {LOG_ID_WARM, model, bytes, seconds, NULL};
+    double rate = elapsed > 0 ? (double)f->read_bytes / 1e9 / elapsed : 0;
     log_line(LOG_NOTICE, fields,
-            "%.2f GB resident in %zu chunks after %.2f s: %zu were, %.2f GB read by %s (%.2f GB/s, "
+            "%.2f GB resident in %zu chunks after %.3f s: %zu were, %.2f GB read by %s (%.2f GB/s, "
             "%.2f GB of it cached), %zu retries",
             (double)manifest_weight_bytes(m) / 1e9, f->n_chunks, elapsed, f->n_found_ready,
-            (double)f->read_bytes / 1e9, f->reader,
-            elapsed > 0 ? (double)f->read_bytes / 1e9 / elapsed : 0, (double)f->cached_bytes / 1e9,
+            (double)f->read_bytes / 1e9, f->reader, rate, (double)f->cached_bytes / 1e9,
             f->n_retries);
+    notify_status("resident: %.1f GB, %.1f GB of it read in %.1f s, %.2f GB/s",
+            (double)manifest_weight_bytes(m) / 1e9, (double)f->read_bytes / 1e9, elapsed, rate);
 }
 
 static void tell_failed(const Warmup *w, const char *why) {
@@ -237,6 +248,36 @@ static void drop_other_models(const Warmup *w) {
     size_t n = w->o->segment ? 0 : place_evict_others(w->segment);
     if (n)
         log_info("removed the segments of %zu models that are no longer configured", n);
+}
+
+static int run_without_model(const Warmup *w, Err *err) {
+    if (w->o->mode != MODE_FILL) {
+        log_info("no model is configured, nothing to do");
+        return 0;
+    }
+    drop_other_models(w);
+    int r = segment_evict(w->segment, err);
+    if (r == 0)
+        log_info("no model is configured, nothing is kept in memory");
+    notify_status("no model is configured");
+    return r;
+}
+
+static int run_evict(const Warmup *w, Err *err) {
+    if (w->o->unless_restarting && ask_is_restarting(w->o->unless_restarting)) {
+        log_info("'%s' is being restarted: what is in memory stays", w->o->unless_restarting);
+        return 0;
+    }
+    return segment_evict(w->segment, err);
+}
+
+/* At boot everybody waits for the disk, and this is what they will ask for first. */
+static void yield_disk(void) {
+    if (ask_is_booting())
+        return;
+    int r = priority_idle_io();
+    if (r < 0)
+        log_warning("cannot read as nobody else does: %s, reading as before", strerror(-r));
 }
 
 /* Chunks come over the network while this is what they are read with. */
@@ -322,6 +363,16 @@ static int look_at_manifest(const Warmup *w, Manifest **ret, Err *err) {
                       : manifest_open(w->model, ret, err);
 }
 
+/* What pages of 1 GiB that are free leave for those of 2 MiB; a second file has a header, too. */
+static uint64_t pages_of_2m(const Manifest *m) {
+    uint64_t pages = manifest_segment_bytes(m) / HUGEPAGE_BYTES, each = GIB / HUGEPAGE_BYTES;
+    HugePages h;
+    if (hugepages_read(GIGANTIC_SYSFS, &h, NULL) < 0 || hugepages_available(&h) == 0)
+        return pages;
+    uint64_t rest = pages - MIN(pages, hugepages_available(&h) * each);
+    return rest ? MIN(rest + 1, pages) : 0;
+}
+
 static int run_reserve(const Warmup *w, Err *err) {
     _cleanup_(manifest_freep) Manifest *m = NULL;
     int r = look_at_manifest(w, &m, err);
@@ -332,7 +383,7 @@ static int run_reserve(const Warmup *w, Err *err) {
     }
     if (r < 0)
         return r;
-    uint64_t wanted = manifest_segment_bytes(m) / HUGEPAGE_BYTES;
+    uint64_t wanted = pages_of_2m(m);
     int64_t mode = w->config->warmup.reserve;
     if (mode == CONFIG_RESERVE_NONE) {
         log_info("reserve = none: leaving the kernel's huge pages as they are, %ju are needed",
@@ -342,10 +393,14 @@ static int run_reserve(const Warmup *w, Err *err) {
     HugePages h = {0};
     Reservation made = {
             .mode = mode == CONFIG_RESERVE_PERMANENT ? HUGEPAGES_PERMANENT : HUGEPAGES_SURPLUS};
+    _cleanup_free_ char *node = str_format(
+            "/sys/devices/system/node/node%d/hugepages/hugepages-2048kB", numa_gpu_node());
+    if (!node)
+        return err_set(err, -ENOMEM, "no memory for a path");
     r = hugepages_read(NULL, &h, err);
     if (r == 0) {
         made.before = reservation_setting(made.mode, &h);
-        r = hugepages_reserve(NULL, made.mode, wanted, &h, err);
+        r = hugepages_reserve(NULL, made.mode, wanted, numa_gpu_node() < 0 ? NULL : node, &h, err);
         made.after = reservation_setting(made.mode, &h);
     }
     if (r == -EROFS) { /* a container */
@@ -421,9 +476,10 @@ static int run_verify(const Warmup *w, Err *err) {
 static int usage(void) {
     (void)fputs(
             "usage: preheat-warmup [--config FILE] [--model DIR|MANIFEST] [--segment FILE]\n"
-            "                      [--manifest FILE] [--reader auto|io_uring|threads]\n"
-            "                      [--note FILE] [--fetch | --reserve | --unreserve | --evict |\n"
-            "                      --print-hugepages | --verify]\n",
+            "                      [--manifest FILE] [--reader auto|io_uring|threads] [--idle-io]\n"
+            "                      [--note FILE] [--fetch | --reserve | --unreserve |\n"
+            "                       --evict [--unless-restarting UNIT] | --print-hugepages |\n"
+            "                       --verify]\n",
             stderr);
     return EXIT_USAGE;
 }
@@ -441,13 +497,24 @@ static bool parse_reader(const char *text, ReaderKind *ret) {
 }
 
 static bool parse_options(int argc, char **argv, Options *o) {
-    enum { O_CONFIG = 1, O_MODEL, O_SEGMENT, O_MANIFEST, O_READER, O_NOTE, O_MODE };
+    enum {
+        O_CONFIG = 1,
+        O_MODEL,
+        O_SEGMENT,
+        O_MANIFEST,
+        O_READER,
+        O_NOTE,
+        O_IDLE_IO,
+        O_RESTART,
+        O_MODE
+    };
     static const struct option known[] = {{"config", required_argument, NULL, O_CONFIG},
             {"model", required_argument, NULL, O_MODEL},
             {"segment", required_argument, NULL, O_SEGMENT},
             {"manifest", required_argument, NULL, O_MANIFEST},
             {"reader", required_argument, NULL, O_READER},
-            {"note", required_argument, NULL, O_NOTE},
+            {"note", required_argument, NULL, O_NOTE}, {"idle-io", no_argument, NULL, O_IDLE_IO},
+            {"unless-restarting", required_argument, NULL, O_RESTART},
             {"fetch", no_argument, NULL, O_MODE + MODE_FETCH},
             {"reserve", no_argument, NULL, O_MODE + MODE_RESERVE},
             {"unreserve", no_argument, NULL, O_MODE + MODE_UNRESERVE},
@@ -475,6 +542,12 @@ static bool parse_options(int argc, char **argv, Options *o) {
             if (!parse_reader(optarg, &o->reader))
                 return false;
             break;
+        case O_IDLE_IO:
+            o->idle_io = true;
+            break;
+        case O_RESTART:
+            o->unless_restarting = optarg;
+            break;
         case '?':
             return false;
         default:
@@ -487,10 +560,10 @@ static bool parse_options(int argc, char **argv, Options *o) {
 }
 
 static int run(const Warmup *w, Err *err) {
-    if (!*w->model && !w->sourced && w->o->mode != MODE_EVICT) {
-        log_info("no model is configured, nothing to do");
-        return 0;
-    }
+    if (!*w->model && !w->sourced && w->o->mode != MODE_EVICT)
+        return run_without_model(w, err);
+    if (w->o->idle_io)
+        yield_disk();
     switch (w->o->mode) {
     case MODE_FILL:
         return run_fill(w, err);
@@ -499,7 +572,7 @@ static int run(const Warmup *w, Err *err) {
     case MODE_RESERVE:
         return run_reserve(w, err);
     case MODE_EVICT:
-        return segment_evict(w->segment, err);
+        return run_evict(w, err);
     case MODE_PRINT:
         return run_print(w, err);
     case MODE_UNRESERVE: /* main does it */
@@ -553,9 +626,7 @@ int main(int argc, char **argv) {
         notify_status("%s", err_text(&err));
         return EXIT_FAILURE;
     }
-    if (o.mode == MODE_FILL) {
-        notify_status("resident");
+    if (o.mode == MODE_FILL)
         notify_ready();
-    }
     return EXIT_SUCCESS;
 }

@@ -95,26 +95,64 @@ int hugepages_set(const char *sysfs, HugePagesMode mode, uint64_t pages, Err *er
     return write_counter(sysfs, names[mode], pages, err);
 }
 
-int hugepages_reserve(
-        const char *sysfs, HugePagesMode mode, uint64_t wanted, HugePages *ret, Err *err) {
+uint64_t hugepages_unbroken(const char *buddyinfo) {
+    enum { ORDER = 9 }; /* 2 MiB of 4 KiB */
+    uint64_t n = 0;
+    for (const char *line = buddyinfo; *line; line += strcspn(line, "\n"), line += *line == '\n') {
+        const char *zone = strstr(line, "zone");
+        unsigned long long count;
+        int used = 0;
+        if (!zone || zone > line + strcspn(line, "\n") || sscanf(zone, "zone %*s%n", &used) < 0)
+            continue;
+        const char *p = zone + used;
+        for (int order = 0; sscanf(p, "%*[ ]%llu%n", &count, &used) == 1; order++, p += used)
+            n += order >= ORDER ? count << (order - ORDER) : 0;
+    }
+    return n;
+}
+
+/* Memory in pieces: a page of 2 MiB is found only after moving what is between them. */
+static bool is_broken_up(const HugePages *h, uint64_t wanted) {
+    char text[8192];
+    uint64_t have = h->free - MIN(h->promised, h->free);
+    return read_text(AT_FDCWD, "/proc/buddyinfo", text, sizeof(text)) == 0 &&
+           have + hugepages_unbroken(text) < wanted;
+}
+
+/* nr_hugepages of the machine spreads new pages over all nodes; a node's own takes them there. What
+ * that node does not have, the others give. */
+static int raise_pool(
+        const char *sysfs, uint64_t wanted, const char *node, HugePages *h, Err *err) {
+    _cleanup_close_ int dir = node ? open(node, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+    uint64_t there, persistent = h->total - MIN(h->surplus, h->total);
+    if (dir >= 0 && read_number(dir, "nr_hugepages", &there) == 0)
+        (void)write_counter(node, "nr_hugepages", there + wanted - persistent, NULL);
+    int r = hugepages_read(sysfs, h, err);
+    if (r == 0 && h->total - MIN(h->surplus, h->total) < wanted)
+        r = write_counter(sysfs, "nr_hugepages", wanted, err);
+    return r < 0 ? r : hugepages_read(sysfs, h, err);
+}
+
+int hugepages_reserve(const char *sysfs, HugePagesMode mode, uint64_t wanted, const char *node,
+        HugePages *ret, Err *err) {
     HugePages h;
     int r = hugepages_read(sysfs, &h, err);
     if (r < 0)
         return r;
     uint64_t persistent = h.total - MIN(h.surplus, h.total);
-    if (mode == HUGEPAGES_SURPLUS && h.overcommit < wanted)
-        r = hugepages_set(sysfs, mode, wanted, err);
-    else if (mode == HUGEPAGES_PERMANENT && persistent < wanted)
-        r = hugepages_set(sysfs, mode, wanted, err);
-    if (r == 0)
-        r = hugepages_read(sysfs, &h, err);
-    if (r < 0)
-        return r;
-    if (mode == HUGEPAGES_PERMANENT && h.total < wanted) {
-        compact_memory();
-        r = hugepages_set(sysfs, mode, wanted, err);
+    if (mode == HUGEPAGES_SURPLUS) {
+        if (h.overcommit < wanted)
+            r = hugepages_set(sysfs, mode, wanted, err);
+        if (r == 0 && !sysfs && is_broken_up(&h, wanted))
+            compact_memory();
         if (r == 0)
             r = hugepages_read(sysfs, &h, err);
+    } else if (persistent < wanted) {
+        r = raise_pool(sysfs, wanted, node, &h, err);
+        if (r == 0 && h.total < wanted) {
+            compact_memory();
+            r = raise_pool(sysfs, wanted, node, &h, err);
+        }
     }
     if (r == 0)
         *ret = h;

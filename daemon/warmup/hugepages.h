@@ -33,13 +33,17 @@ typedef enum HugePagesMode {
 } HugePagesMode;
 
 /* hugepages_reserve - raises the kernel's setting to at least `wanted`, never lowers it; asks once
- * for compaction when the pool stays short. Needs root.
+ * for compaction when the pool, or the free memory in whole pages, stays short. Needs root.
  *
- *   ret  the counters afterwards; less than wanted is for the caller to judge
+ *   node  sysfs of the node that permanent pages are taken from first; NULL: any
+ *   ret   the counters afterwards; less than wanted is for the caller to judge
  *
  * Returns 0 or negative errno of writing. */
-int hugepages_reserve(
-        const char *sysfs, HugePagesMode mode, uint64_t wanted, HugePages *ret, Err *err);
+int hugepages_reserve(const char *sysfs, HugePagesMode mode, uint64_t wanted, const char *node,
+        HugePages *ret, Err *err);
+
+/* hugepages_unbroken - pages of 2 MiB that /proc/buddyinfo's text has in one piece. */
+uint64_t hugepages_unbroken(const char *buddyinfo);
 
 /* hugepages_set - the kernel's setting for that mode, lowered as well as raised. Returns 0 or
  * negative errno of writing. */

@@ -23,7 +23,7 @@ static long read_long(int dir, const char *device, const char *name, long fallba
     return strtol(text, NULL, 0);
 }
 
-static int gpu_node(void) {
+int numa_gpu_node(void) {
     enum { VENDOR_NVIDIA = 0x10de, CLASS_DISPLAY = 0x03 };
     DIR *d = opendir("/sys/bus/pci/devices");
     int node = -1;
@@ -39,7 +39,7 @@ static int gpu_node(void) {
 }
 
 int numa_prefer_gpu(void) {
-    int node = gpu_node();
+    int node = numa_gpu_node();
     unsigned long mask;
     if (node < 0 || node >= (int)(8 * sizeof(mask)))
         return -1;

@@ -16,15 +16,6 @@ uint64_t reservation_setting(HugePagesMode mode, const HugePages *h) {
     return mode == HUGEPAGES_SURPLUS ? h->overcommit : h->total - MIN(h->surplus, h->total);
 }
 
-int reservation_save(const char *path, const Reservation *r, Err *err) {
-    char text[96];
-    if (r->before == r->after)
-        return 0;
-    int n = snprintf(text, sizeof(text), "%s %ju %ju\n", mode_names[r->mode], (uintmax_t)r->before,
-            (uintmax_t)r->after);
-    return io_write_file(AT_FDCWD, path, text, (size_t)n, 0644, err);
-}
-
 static int read_note(const char *path, Reservation *ret, Err *err) {
     _cleanup_free_ char *text = NULL;
     size_t n;
@@ -41,6 +32,20 @@ static int read_note(const char *path, Reservation *ret, Err *err) {
             }
     return err_set(err, -EBADMSG,
             "note '%s' is '%.60s', wanted are surplus or permanent and two numbers", path, text);
+}
+
+int reservation_save(const char *path, const Reservation *r, Err *err) {
+    char text[96];
+    Reservation earlier;
+    uint64_t before = r->before;
+    if (r->before == r->after)
+        return 0;
+    if (access(path, F_OK) == 0 && read_note(path, &earlier, NULL) == 0 &&
+            earlier.mode == r->mode && earlier.after == r->before)
+        before = earlier.before; /* a reload went on from what is ours already */
+    int n = snprintf(text, sizeof(text), "%s %ju %ju\n", mode_names[r->mode], (uintmax_t)before,
+            (uintmax_t)r->after);
+    return io_write_file(AT_FDCWD, path, text, (size_t)n, 0644, err);
 }
 
 int reservation_take_back(const char *sysfs, const char *path, Reservation *ret, Err *err) {

@@ -16,8 +16,8 @@ typedef struct Reservation {
  * the surplus in it. */
 uint64_t reservation_setting(HugePagesMode mode, const HugePages *h);
 
-/* reservation_save - writes the note; nothing is written where nothing was changed. Returns 0 or
- * negative errno. */
+/* reservation_save - writes the note; nothing is written where nothing was changed. What a note
+ * of ours said to have been before stays so. Returns 0 or negative errno. */
 int reservation_save(const char *path, const Reservation *r, Err *err);
 
 /* reservation_take_back - sets the kernel's setting to what it was before, and removes the note.

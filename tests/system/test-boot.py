@@ -37,6 +37,19 @@ def assert_alive(m):
         assert state == "active", f"{unit} is {state}"
 
 
+def case_weights_are_warmed_up_at_boot(m):
+    """Before anything else here: by the boot itself, which does not wait for it."""
+    wait_for("the warm-up", 60, lambda: m.show("preheat-warmup.service", "SubState") == "exited")
+    assert m.show("preheat-warmup.service", "ActiveState") == "active"
+    began, boot = (int(m.show(unit, prop)) for unit, prop in (
+        ("preheat-warmup.service", "ExecMainStartTimestampMonotonic"),
+        ("multi-user.target", "ActiveEnterTimestampMonotonic")))
+    assert began >= boot, f"warm-up at {began}, multi-user.target at {boot}"
+    assert "resident" in m.show("preheat-warmup.service", "StatusText"), "no STATUS="
+    said = m.run("preheatctl", "status").stdout
+    assert "GB/s" in said and f"{chunks(m)} of {chunks(m)} chunks in " in said, said
+
+
 def case_boot_starts_nothing_but_sockets(m):
     assert_alive(m)
     assert stopped(m), "preheatd runs before anybody connected"
@@ -212,6 +225,14 @@ def warm(m, reserve):
     assert not pids, f"a process holds the weights: {pids}"
 
 
+def segment(m):
+    return json.loads(m.run("preheatctl", "status", "--json").stdout)["segment"]
+
+
+def chunks(m):
+    return segment(m)["n_chunks"]
+
+
 def evict(m):
     m.run("systemctl", "stop", "preheatd.service", "preheat-warmup.service")
 
@@ -227,6 +248,109 @@ def case_warm_up_falls_back_without_pages(m):
         assert video(m)["start"] == "cold_host"
         evict(m)
         assert m.run("test", "-e", "/run/preheat/shared/tiny-wan", check=False).returncode
+
+
+def case_warm_up_takes_the_huge_pages_there_are(m):
+    """Three of the model's nine or so: the header and the chunks used first are in them, the rest is in shared memory."""
+    evict(m)
+    with huge_pages(0, 3):
+        if host_pages("Total"):
+            raise Skip("this machine has huge pages of its own")
+        m.run("rm", "-f", "/var/lib/preheat/models/tiny-wan.manifest")
+        m.write(CONF, "[warmup]\nreserve = none\nchunk_size = 2M\n")
+        m.run("systemctl", "reset-failed", "preheat-warmup.service", check=False)
+        m.run("systemctl", "start", "preheat-warmup.service", timeout=120)
+        if host_pages("Total") < 3:
+            raise Skip("this machine gives no surplus pages")
+        files = {f["path"].split("/")[-2]: f for f in segment(m)["files"]}
+        assert files["weights"]["backing"] == "huge pages" and files["weights"]["bytes"] == 3 << 21, files
+        assert files["shared"]["backing"] == "shared memory" and files["shared"]["bytes"] > 2 << 21, files
+        m.run("systemctl", "stop", "preheatd.service")
+        assert tier(m) == "cold_host"
+        _, video = create(m, TCP)
+        assert finished(m, TCP, video["id"])["status"] == "completed"
+        evict(m)
+        assert host_pages("Total") == 0
+        assert m.run("test", "-e", "/run/preheat/shared/tiny-wan", check=False).returncode
+    configure(m, "")
+
+
+def inodes(m):
+    return m.run("sh", "-c", "stat -c '%n %i' /run/preheat/weights/* /run/preheat/shared/* 2>/dev/null; true").stdout
+
+
+def case_restart_of_either_unit_keeps_the_weights(m):
+    evict(m)
+    warm(m, "none")
+    before = inodes(m)
+    assert "tiny-wan" in before
+    for unit in ("preheat-warmup.service", "preheatd.service", "preheat-warmup.service"):
+        m.run("systemctl", "reset-failed", "preheat-warmup.service", check=False)
+        m.run("systemctl", "restart", unit, timeout=120)
+        assert inodes(m) == before, unit
+    assert "read by none" in m.run("journalctl", "--no-pager", "-u", "preheat-warmup", "-n", "8").stdout
+    assert m.show("preheat-warmup.service", "ActiveState") == "active"
+
+
+def case_reload_adds_and_drops_models(m):
+    evict(m)
+    warm(m, "none")
+    assert "/tiny-wan" in inodes(m)
+    m.run("cp", "-a", "/usr/share/preheat/models/tiny-wan", "/var/lib/preheat/models/second")
+    m.write(CONF, "[model]\nname = second\npath = /var/lib/preheat/models/second\n[warmup]\nreserve = none\n")
+    m.run("systemctl", "reload", "preheat-warmup.service", timeout=120)
+    assert "/second" in inodes(m) and "/tiny-wan" not in inodes(m), inodes(m)
+    assert segment(m)["n_ready"] == chunks(m) > 0
+    m.write(CONF, "[model]\npath =\n")
+    m.run("systemctl", "reload", "preheat-warmup.service", timeout=120)
+    assert not inodes(m), inodes(m)
+    assert m.show("preheat-warmup.service", "ActiveState") == "active"
+    configure(m, "")
+    m.run("systemctl", "reload", "preheat-warmup.service", timeout=120)
+    assert "/tiny-wan" in inodes(m) and m.show("preheat-reserve.service", "ActiveState") == "active"
+    m.run("rm", "-r", "/var/lib/preheat/models/second")
+
+
+def case_request_is_answered_while_the_warm_up_runs(m):
+    """The warm-up is stopped in the middle: what is there is mapped, used, and waited for where it ends."""
+    evict(m)
+    m.run("rm", "-f", "/var/lib/preheat/models/tiny-wan.manifest")
+    m.write(CONF, "[warmup]\nreserve = none\nchunk_size = 2M\nread_size = 4K\nqueue_depth = 1\nthreads = 1\n")
+    m.run("systemctl", "reset-failed", "preheat-warmup.service", check=False)
+    m.run("systemctl", "start", "--no-block", "preheat-warmup.service")
+
+    def halfway():
+        found = segment(m)
+        return found if 0 < found.get("n_ready", 0) < found.get("n_chunks", 0) else None
+    wait_for("the first chunk", 60, halfway, 0.001)
+    m.run("systemctl", "kill", "-s", "STOP", "preheat-warmup.service")
+    found = segment(m)
+    if found["n_ready"] == found["n_chunks"]:
+        raise Skip("the warm-up was faster than this test")
+    _, video = create(m, TCP)
+    time.sleep(2)
+    status = get(m, TCP, f"/v1/videos/{video['id']}")[1]["status"]
+    assert status in ("queued", "in_progress"), status
+    assert segment(m)["n_ready"] < segment(m)["n_chunks"]
+    m.run("systemctl", "kill", "-s", "CONT", "preheat-warmup.service")
+    assert finished(m, TCP, video["id"])["start"] == "cold_host"
+    wait_for("READY", 60, lambda: m.show("preheat-warmup.service", "ActiveState") == "active")
+    configure(m, "")
+
+
+def case_warm_up_is_idle_io_outside_boot_with_locked_memory(m):
+    evict(m)
+    m.run("rm", "-f", "/var/lib/preheat/models/tiny-wan.manifest")
+    m.write(CONF, "[warmup]\nreserve = none\nchunk_size = 2M\nread_size = 4K\nqueue_depth = 1\nthreads = 1\n")
+    m.run("systemctl", "start", "--no-block", "preheat-warmup.service")
+    pid = wait_for("the process", 20, lambda: m.show("preheat-warmup.service", "MainPID").strip("0"), 0.001)
+    wait_for("its class", 20, lambda: "idle" in m.run("ionice", "-p", pid, check=False).stdout, 0.001)
+    m.run("systemctl", "kill", "-s", "STOP", "preheat-warmup.service")
+    m.run("systemctl", "kill", "-s", "CONT", "preheat-warmup.service")
+    # Asked for: a container may have a limit of its own.
+    assert m.show("preheat-warmup.service", "LimitMEMLOCK") == "infinity"
+    wait_for("READY", 60, lambda: m.show("preheat-warmup.service", "ActiveState") == "active")
+    configure(m, "")
 
 
 def case_warm_up_takes_surplus_pages_and_gives_them_back(m):
@@ -477,8 +601,9 @@ def main():
         faulty = m.tree / "usr/lib/preheat-test"
         faulty.mkdir()
         shutil.copy(f"{build}/tests/daemon/faulty-backend.so", faulty)
-        for unit in ("preheatd.socket", "preheatd-api.socket"):
-            link = m.tree / "etc/systemd/system/sockets.target.wants" / unit
+        for unit, target in (("preheatd.socket", "sockets"), ("preheatd-api.socket", "sockets"),
+                             ("preheat-warmup.service", "multi-user")):
+            link = m.tree / f"etc/systemd/system/{target}.target.wants" / unit
             link.parent.mkdir(parents=True, exist_ok=True)
             link.symlink_to(f"/lib/systemd/system/{unit}")
         m.boot()

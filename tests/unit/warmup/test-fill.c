@@ -410,14 +410,32 @@ static void counters_are_raised_never_lowered(void **state) {
     assert_int_equal(hugepages_read(dir, &h, NULL), 0);
     assert_int_equal(h.total, 10);
     assert_int_equal(hugepages_available(&h), 1); /* 9 free, 8 promised; 7 surplus of 6 */
-    assert_int_equal(hugepages_reserve(dir, HUGEPAGES_SURPLUS, 5, &h, NULL), 0);
+    assert_int_equal(hugepages_reserve(dir, HUGEPAGES_SURPLUS, 5, NULL, &h, NULL), 0);
     assert_int_equal(h.overcommit, 6);
-    assert_int_equal(hugepages_reserve(dir, HUGEPAGES_SURPLUS, 50, &h, NULL), 0);
+    assert_int_equal(hugepages_reserve(dir, HUGEPAGES_SURPLUS, 50, NULL, &h, NULL), 0);
     assert_int_equal(h.overcommit, 50);
-    assert_int_equal(hugepages_reserve(dir, HUGEPAGES_PERMANENT, 2, &h, NULL), 0);
+    assert_int_equal(hugepages_reserve(dir, HUGEPAGES_PERMANENT, 2, NULL, &h, NULL), 0);
     assert_int_equal(h.total, 10);
-    assert_int_equal(hugepages_reserve(dir, HUGEPAGES_PERMANENT, 40, &h, NULL), 0);
+    assert_int_equal(hugepages_reserve(dir, HUGEPAGES_PERMANENT, 40, NULL, &h, NULL), 0);
     assert_int_equal(h.total, 40);
+    /* The GPU's node gives what is missing; what it does not, as this file which is no kernel's,
+     * comes from anywhere. */
+    char node[] = "/tmp/preheat-test-XXXXXX", there[128];
+    assert_non_null(mkdtemp(node));
+    (void)snprintf(there, sizeof(there), "%s/nr_hugepages", node);
+    FILE *f = fopen(there, "w");
+    assert_true(f && fputs("3\n", f) >= 0);
+    assert_int_equal(fclose(f), 0);
+    /* 40 pages, 7 of them surplus: 17 are missing. */
+    assert_int_equal(hugepages_reserve(dir, HUGEPAGES_PERMANENT, 50, node, &h, NULL), 0);
+    assert_int_equal(h.total, 50);
+    f = fopen(there, "r");
+    assert_non_null(f);
+    assert_non_null(fgets(text, sizeof(text), f));
+    (void)fclose(f);
+    assert_string_equal(text, "20");
+    (void)unlink(there);
+    (void)rmdir(node);
     for (size_t i = 0; i < 5; i++) {
         (void)snprintf(file, sizeof(file), "%s/%s", dir, names[i]);
         (void)unlink(file);
@@ -425,6 +443,19 @@ static void counters_are_raised_never_lowered(void **state) {
     (void)rmdir(dir);
     Err err = {0};
     assert_int_equal(hugepages_read(dir, &h, &err), -ENOTSUP);
+}
+
+static void unbroken_pages_are_counted(void **state) {
+    assert_int_equal(hugepages_unbroken(""), 0);
+    assert_int_equal(
+            hugepages_unbroken("Node 0, zone      DMA      0      0      0      0      0      0 "
+                               "     0      0      1      1      3 \n"
+                               "Node 0, zone    DMA32      9      9      9      9      9      9 "
+                               "     9      9      9      0    752 \n"
+                               "Node 1, zone   Normal   2982    681    206     83     35   1856 "
+                               "  7569   3268    874      1    954\n"),
+            1 + 2 * 3 + 2 * 752 + 1 + 2 * 954);
+    assert_int_equal(hugepages_unbroken("zone\nzone Normal\nNode 0, zone X 1 2 3\nrubbish"), 0);
 }
 
 int main(void) {
@@ -440,6 +471,7 @@ int main(void) {
             cmocka_unit_test(full_memory_is_told),
             cmocka_unit_test(places_are_tried_in_turn),
             cmocka_unit_test(other_models_are_dropped),
+            cmocka_unit_test(unbroken_pages_are_counted),
             cmocka_unit_test(counters_are_raised_never_lowered),
     };
     return cmocka_run_group_tests(tests, setup, teardown);

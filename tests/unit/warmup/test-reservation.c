@@ -52,7 +52,7 @@ static int teardown(void **state) {
 static Reservation reserve(HugePagesMode mode, uint64_t wanted) {
     HugePages h;
     Reservation made = {.mode = mode, .before = setting(mode)};
-    assert_int_equal(hugepages_reserve(dir, mode, wanted, &h, NULL), 0);
+    assert_int_equal(hugepages_reserve(dir, mode, wanted, NULL, &h, NULL), 0);
     made.after = reservation_setting(mode, &h);
     assert_int_equal(reservation_save(note, &made, NULL), 0);
     return made;
