@@ -461,6 +461,16 @@ static json_t *segment_files(const Config *config, const Segment *s) {
     return files;
 }
 
+static const char *backing_of(const Segment *s) {
+    SegmentShare share[N_PLACES];
+    size_t n = segment_shares(s, share), n_huge = 0;
+    for (size_t i = 0; i < n; i++)
+        n_huge += share[i].backing == SEGMENT_HUGETLB;
+    return n_huge == n   ? "huge pages"
+           : n_huge == 0 ? "shared memory"
+                         : "huge pages and shared memory";
+}
+
 static json_t *segment_status(const Config *config, const Manifest *m) {
     Err err = {0};
     _cleanup_(segment_closep) Segment *s = NULL;
@@ -475,9 +485,10 @@ static json_t *segment_status(const Config *config, const Manifest *m) {
         n_ready += segment_state(s, i) == SEGMENT_READY;
         n_bad += segment_state(s, i) == SEGMENT_BAD;
     }
-    return json_pack("{ss so* sI sI sI sb}", "path", config->model.segment, "files",
-            segment_files(config, s), "n_chunks", (json_int_t)manifest_n_chunks(m), "n_ready",
-            n_ready, "n_bad", n_bad, "filling", segment_has_writer(s));
+    return json_pack("{ss ss so* sI sI sI sb}", "path", config->model.segment, "backing",
+            backing_of(s), "files", segment_files(config, s), "n_chunks",
+            (json_int_t)manifest_n_chunks(m), "n_ready", n_ready, "n_bad", n_bad, "filling",
+            segment_has_writer(s));
 }
 
 static bool is_direct(const Config *config) {
@@ -500,6 +511,7 @@ json_t *model_status(const Config *config) {
         return NULL;
     _cleanup_(manifest_freep) Manifest *m = NULL;
     (void)json_object_set_new(all, "units", units_states());
+    (void)json_object_set_new(all, "keeping", units_keeping());
     if (!configured_where(config)[0])
         (void)json_object_set_new(all, "model",
                 json_pack("{ss ss}", "name", "none", "problem", "none is configured"));

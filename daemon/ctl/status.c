@@ -112,8 +112,9 @@ static void print_files(const json_t *files, Buf *text) {
         json_int_t bytes = whole_at(file, "bytes"), page = whole_at(file, "page_bytes");
         buf_printf(text, "%s", i == 0 ? " in " : ", ");
         if (str_eq(text_at(file, "backing"), "huge pages") && page >= 1 << 20) {
-            buf_printf(text, "%jd huge pages of %jd MiB", (intmax_t)(bytes / page),
-                    (intmax_t)(page >> 20));
+            bool gigantic = page >= 1 << 30;
+            buf_printf(text, "%jd huge pages of %jd %s", (intmax_t)(bytes / page),
+                    (intmax_t)(gigantic ? page >> 30 : page >> 20), gigantic ? "GiB" : "MiB");
         } else {
             terminal_bytes(text, (double)bytes);
             buf_printf(text, " of %s", text_at(file, "backing"));
@@ -130,6 +131,8 @@ static void print_tier(const json_t *all, int columns, FILE *out) {
     Buf text = {0};
     if (str_eq(text_at(json_object_get(all, "health"), "phase"), "serving"))
         buf_printf(&text, "hot");
+    else if (json_is_true(json_object_get(json_object_get(all, "keeping"), "parked")))
+        buf_printf(&text, "vram, parked on the card; in memory");
     else if (n_ready)
         buf_printf(&text, "host");
     else
@@ -144,6 +147,16 @@ static void print_tier(const json_t *all, int columns, FILE *out) {
     if (text_at(segment, "problem")[0])
         buf_printf(&text, "; %s", text_at(segment, "problem"));
     print_line(out, "weights", &text, columns);
+}
+
+/* With percent, GB/s and what is left while it loads, and what it took afterwards. */
+static void print_warm_up(const json_t *all, int columns, FILE *out) {
+    Buf text = {0};
+    buf_printf(&text, "%s", text_at(json_object_get(all, "keeping"), "warm_up"));
+    if (text.size)
+        print_line(out, "warm-up", &text, columns);
+    else
+        buf_done(&text);
 }
 
 static void print_pages(const json_t *pages, int columns, FILE *out) {
@@ -192,6 +205,7 @@ void status_print(const json_t *all, int columns, FILE *out) {
         print_model(json_object_get(all, "model"), columns, out);
     if (json_object_get(all, "segment"))
         print_tier(all, columns, out);
+    print_warm_up(all, columns, out);
     if (json_object_get(all, "huge_pages"))
         print_pages(json_object_get(all, "huge_pages"), columns, out);
     print_units(json_object_get(all, "units"), columns, out);

@@ -6,20 +6,21 @@
 
 #include <systemd/sd-bus.h>
 
+#define SYSTEMD "org.freedesktop.systemd1"
+
 /* A property of a unit, which systemd loads for that if it has to; NULL: not to be had. */
 static char *property_of(
         sd_bus *bus, const char *unit, const char *interface, const char *property) {
     _cleanup_free_ char *path = NULL;
     char *value = NULL;
     if (sd_bus_path_encode("/org/freedesktop/systemd1/unit", unit, &path) < 0 ||
-            sd_bus_get_property_string(
-                    bus, "org.freedesktop.systemd1", path, interface, property, NULL, &value) < 0)
+            sd_bus_get_property_string(bus, SYSTEMD, path, interface, property, NULL, &value) < 0)
         return NULL;
     return value;
 }
 
 static char *unit_property(sd_bus *bus, const char *unit, const char *property) {
-    return property_of(bus, unit, "org.freedesktop.systemd1.Unit", property);
+    return property_of(bus, unit, SYSTEMD ".Unit", property);
 }
 
 json_t *units_states(void) {
@@ -43,12 +44,25 @@ const char *units_depot(void) {
     _cleanup_(sd_bus_flush_close_unrefp) sd_bus *bus = NULL;
     if (sd_bus_open_system(&bus) < 0)
         return NULL;
-    _cleanup_free_ char *preserve = property_of(bus, "preheatd.service",
-            "org.freedesktop.systemd1.Service", "FileDescriptorStorePreserve");
+    _cleanup_free_ char *preserve =
+            property_of(bus, "preheatd.service", SYSTEMD ".Service", "FileDescriptorStorePreserve");
     _cleanup_free_ char *keeper = unit_property(bus, "preheat-keeper.service", "LoadState");
     if (preserve && str_eq(preserve, "yes"))
         return "systemd";
     return keeper && str_eq(keeper, "loaded") ? "preheat-keeper" : NULL;
+}
+
+json_t *units_keeping(void) {
+    _cleanup_(sd_bus_flush_close_unrefp) sd_bus *bus = NULL;
+    _cleanup_free_ char *warmup = NULL, *path = NULL;
+    uint32_t n_parked = 0;
+    if (sd_bus_open_system(&bus) < 0)
+        return json_object();
+    warmup = property_of(bus, "preheat-warmup.service", SYSTEMD ".Service", "StatusText");
+    if (sd_bus_path_encode("/org/freedesktop/systemd1/unit", "preheatd.service", &path) >= 0)
+        (void)sd_bus_get_property_trivial(bus, SYSTEMD, path, SYSTEMD ".Service",
+                "NFileDescriptorStore", NULL, 'u', &n_parked); /* 0 where there is no such thing */
+    return json_pack("{ss sb}", "warm_up", warmup ? warmup : "", "parked", n_parked > 0);
 }
 
 static const char *state_of(const json_t *states, const char *unit) {
