@@ -24,9 +24,10 @@ int status_run(Client *c, json_t *local, const StatusOptions *o, int columns, FI
 /* status_print - all: local, "daemon" ({"state", "reason"}), "health" (of /healthz) and "jobs" (of
  * /v1/videos); any may be missing. Members read:
  *   model      name, root, weight_bytes, n_files, problem
- *   segment    path, backing, files [{path, backing, page_bytes, bytes}], n_chunks, n_ready, n_bad,
- * filling, problem keeping    warm_up, parked huge_pages total, free, surplus, overcommit, needed
- */
+ *   segment    path, backing, files, n_chunks, n_ready, n_bad, filling, problem
+ *   files      of each: path, backing, page_bytes, bytes
+ *   keeping    warm_up, parked
+ *   huge_pages total, free, surplus, overcommit, needed */
 void status_print(const json_t *all, int columns, FILE *out);
 
 #endif
