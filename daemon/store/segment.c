@@ -203,6 +203,18 @@ void *segment_chunk(Segment *s, size_t chunk, uint64_t *ret_bytes, uint64_t *ret
     return s->map + manifest_chunk_segment_offset(s->m, chunk);
 }
 
+bool segment_chunk_is_huge(const Segment *s, size_t chunk) {
+    uint64_t begin = manifest_chunk_segment_offset(s->m, chunk);
+    uint64_t end = begin + manifest_chunk(s->m, chunk)->bytes;
+    for (size_t i = 0; i < s->head.n_extents; i++) {
+        const SegmentExtent *e = &s->extent[i];
+        if (e->begin < end && begin < e->begin + e->bytes &&
+                s->file[e->place].backing != SEGMENT_HUGETLB)
+            return false;
+    }
+    return true;
+}
+
 static long futex(_Atomic uint32_t *w, int op, uint32_t value, const struct timespec *timeout) {
     return syscall(SYS_futex, w, op, value, timeout, NULL, 0);
 }

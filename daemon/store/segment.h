@@ -76,6 +76,9 @@ const void *segment_data(const Segment *s); /* where segment offset 0 is mapped 
  * for reads rounded up to whole pages is *ret_room. */
 void *segment_chunk(Segment *s, size_t chunk, uint64_t *ret_bytes, uint64_t *ret_room);
 
+/* segment_chunk_is_huge - all of its bytes are in hugetlbfs; for the writer only. */
+bool segment_chunk_is_huge(const Segment *s, size_t chunk);
+
 /* segment_set - the writer's way from one state to the next; wakes all who wait for the chunk.
  *
  * Everything written to the chunk before is seen by whoever sees SEGMENT_READY. */

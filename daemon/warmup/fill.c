@@ -163,7 +163,8 @@ static void slot_begin(Fill *f, Slot *slot, size_t chunk) {
     /* After a failure the disk itself is asked: the page cache may be what is wrong. */
     slot->cached = f->attempts[chunk] == 0 && source_is_cached(f->source, chunk);
     segment_set(f->s, chunk, SEGMENT_LOADING);
-    reader_region(f->reader, (int)(slot - f->slot), slot->data, slot->room);
+    reader_region(f->reader, (int)(slot - f->slot), slot->data,
+            segment_chunk_is_huge(f->s, chunk) ? slot->room : 0);
     verifier_begin(f->verifier, (int)(slot - f->slot), chunk);
 }
 
@@ -350,8 +351,17 @@ static void recheck_some(void *context, int64_t begin, int64_t end, int worker) 
     }
 }
 
+static bool any_ready(const Fill *f) {
+    for (size_t i = 0; i < manifest_n_chunks(f->m); i++)
+        if (segment_state(f->s, i) == SEGMENT_READY)
+            return true;
+    return false;
+}
+
 /* What an earlier writer left is believed only after a second look. */
 static int recheck(Fill *f, Err *err) {
+    if (!any_ready(f))
+        return 0;
     _cleanup_(pool_freep) Pool *pool = NULL;
     int r = pool_new(f->o.n_threads, &pool, err);
     if (r < 0)

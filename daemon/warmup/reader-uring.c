@@ -20,13 +20,14 @@ static void uring_close(Reader *r) {
     free(u);
 }
 
-/* Pinning once saves looking up the pages for each read. It counts against RLIMIT_MEMLOCK for
+/* Pinning once saves looking up the pages for each read: 0.5 ms for 256 MiB in huge pages. In small
+ * ones it takes 65 ms, in which the disk runs out of requests. It counts against RLIMIT_MEMLOCK for
  * ordinary users, hence may fail. */
 static void uring_region(Reader *r, int region, void *data, size_t bytes) {
     Uring *u = (Uring *)r;
     struct iovec v = {.iov_base = data, .iov_len = bytes};
     u->registered[region] =
-            u->sparse && bytes <= (size_t)1 << 30 &&
+            bytes > 0 && u->sparse && bytes <= (size_t)1 << 30 &&
             io_uring_register_buffers_update_tag(&u->ring, (unsigned)region, &v, NULL, 1) == 1;
 }
 

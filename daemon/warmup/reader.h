@@ -55,7 +55,7 @@ const char *reader_name(const Reader *r); /* "io_uring", "threads" or "libcurl" 
 
 /* reader_region - announces the memory that pieces of this region go to, replacing the last
  * announcement; none of its pieces may be under way. Never fails: what cannot be registered with
- * the kernel is read into without. */
+ * the kernel is read into without, as is a region of 0 bytes. */
 void reader_region(Reader *r, int region, void *data, size_t bytes);
 
 /* reader_submit - starts a piece; *p belongs to the reader until reader_wait() returns it. */
