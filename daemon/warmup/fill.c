@@ -27,6 +27,7 @@ typedef struct Slot {
     int n_under_way;
     bool cached; /* read through the page cache because it is there */
     bool cut;    /* a read was not carried to its end: stopping */
+    bool news;   /* more has come than the verifier was told */
     int error;
     Err err; /* the first of its pieces that failed */
 } Slot;
@@ -111,6 +112,7 @@ static void chunk_failed(Fill *f, size_t chunk, int error, const Err *err) {
 static void slot_read(Fill *f, Slot *slot) {
     source_release(f->source, slot->chunk, slot->cached);
     slot->phase = SLOT_VERIFYING;
+    slot->news = false;
     f->n_verifying++;
     if (slot->error < 0 || slot->cut || slot->submitted < slot->bytes)
         verifier_cancel(f->verifier, (int)(slot - f->slot));
@@ -273,7 +275,17 @@ static void read_done(Fill *f, Read *r) {
     if (slot->n_under_way == 0 && all_out)
         slot_read(f, slot);
     else if (slot->error == 0 && !f->stopping)
-        verifier_feed(f->verifier, (int)(slot - f->slot), bytes_in_order(f, slot));
+        slot->news = true;
+}
+
+/* After the next reads were submitted: waking the verifying threads can wait, the disk must not. */
+static void tell_verifier(Fill *f) {
+    for (int i = 0; i < f->n_slots; i++) {
+        Slot *slot = &f->slot[i];
+        if (slot->news)
+            verifier_feed(f->verifier, i, bytes_in_order(f, slot));
+        slot->news = false;
+    }
 }
 
 /* Until the earliest retry is due or a tick has passed, whichever is first. */
@@ -288,7 +300,7 @@ static uint64_t pause_usec(const Fill *f) {
 static bool step(Fill *f) {
     Verdict v;
     ReadPiece *p;
-    while (verifier_take(f->verifier, 0, &v))
+    while (f->n_verifying > 0 && verifier_take(f->verifier, 0, &v))
         slot_verified(f, &v);
     if (f->n_under_way > 0) {
         if (reader_wait(f->reader, FILL_TICK_USEC, &p) == 0)
@@ -319,6 +331,7 @@ static void run(Fill *f) {
         Slot *slot;
         while (!f->stopping && f->free_reads && (slot = slot_to_read(f)))
             submit_next(f, slot);
+        tell_verifier(f);
         if (f->stopping) {
             reader_cancel(f->reader);
             abandon_slots(f);

@@ -30,7 +30,7 @@ FIRST = ["nice", "-n", "-20"] if os.geteuid() == 0 else []
 def run(*command):
     done = subprocess.run([*FIRST, *map(str, command)], capture_output=True, text=True)
     if done.returncode:
-        sys.exit(f"{' '.join(map(str, command))}: {done.stderr or done.stdout}")
+        sys.exit(f"{' '.join(map(str, command))}: {done.stderr or done.stdout}"[:1000])
     return done.stdout
 
 
@@ -86,6 +86,8 @@ def fio(root, files, depth, kib):
     if not FIO:
         seconds, gb, _ = load("direct", root, depth, kib * 1024)
         return gb * 1e9 / seconds
+    if HUGE:
+        fill_pool(HUGE)
     out = run(FIO, "--name=seq", "--filename=" + ":".join(files), "--rw=read", "--direct=1", "--ioengine=io_uring",
               "--fixedbufs=1", "--iomem=" + ("mmaphuge" if HUGE else "mmap"), f"--iodepth={depth}", f"--bs={kib}k", "--readonly",
               "--file_service_type=sequential", "--output-format=json")

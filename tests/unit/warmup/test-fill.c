@@ -21,10 +21,14 @@ static struct {
     int error;          /* 0: short by half */
     int times;          /* at most so many; -1: always */
     int allocate_error; /* of fallocate and of populating */
+    int act_at;         /* the so many-th read is followed by act() */
+    void (*act)(void);
 } fault;
 
 static ssize_t spoil(ssize_t result) {
     int n = atomic_fetch_add(&fault.reads, 1) + 1;
+    if (fault.act && n == fault.act_at)
+        fault.act();
     if (!fault.every || n % fault.every || fault.times == 0 || result <= 0)
         return result;
     if (fault.times > 0)
@@ -275,6 +279,58 @@ static void changed_files_are_told(void **state) {
     assert_int_equal(manifest_build(model.dir, &mo, &manifest, NULL), 0);
 }
 
+static const char changing[] = "transformer/diffusion_pytorch_model.safetensors";
+
+static void cut_it(void) {
+    char name[256];
+    (void)snprintf(name, sizeof(name), "%s/%s", model.dir, changing);
+    assert_int_equal(truncate(name, 5 << 20), 0);
+}
+
+/* Of every page a byte, from the third chunk on. */
+static void rewrite_it(void) {
+    char name[256];
+    (void)snprintf(name, sizeof(name), "%s/%s", model.dir, changing);
+    int fd = open(name, O_WRONLY);
+    struct stat st;
+    assert_int_equal(fstat(fd, &st), 0);
+    for (off_t at = (off_t)(2 * SEGMENT_PAGE); at < st.st_size; at += 4096)
+        assert_int_equal(pwrite(fd, "?", 1, at), 1);
+    close(fd);
+}
+
+/* Somebody writes to a file, or cuts it, while it is read: told with file and offset; what was
+ * right stays, what is wrong is never ready. */
+static void file_changed_while_reading(void **state) {
+    static void (*const acts[])(void) = {cut_it, rewrite_it};
+    char name[256], kept[300], command[700];
+    (void)snprintf(name, sizeof(name), "%s/%s", model.dir, changing);
+    (void)snprintf(kept, sizeof(kept), "%s.kept", name);
+    (void)snprintf(command, sizeof(command), "cp -p '%s' '%s'", name, kept);
+    assert_int_equal(system(command), 0);
+    for (size_t k = 0; k < 2; k++)
+        for (size_t i = 0; have(kinds[k]) && i < 2; i++) {
+            FillOptions o = options_for(kinds[k]);
+            fault.act = acts[i];
+            fault.act_at = 30;        /* 256 KiB each: the second file has just begun */
+            Outcome x = fill_new(&o); /* verifies every ready chunk */
+            assert_true(x.result == -ENODATA || x.result == -EBADMSG);
+            assert_non_null(strstr(err_text(&x.err), changing));
+            assert_non_null(strstr(err_text(&x.err), "the manifest says"));
+            assert_true(x.n_bad > 0 && x.n_ready > 3);
+            (void)snprintf(command, sizeof(command), "cat '%s' >'%s'", kept, name);
+            assert_int_equal(system(command), 0);
+            Segment *s;
+            FillReport report;
+            o = options_for(kinds[k]);
+            assert_int_equal(segment_create(path, manifest, &s, NULL), 0);
+            assert_int_equal(fill_segment(manifest, s, &o, &report, NULL), 0);
+            assert_int_equal(report.n_found_ready, x.n_ready);
+            segment_close(s);
+        }
+    assert_int_equal(unlink(kept), 0);
+}
+
 static atomic_bool stopped;
 
 static void stop_at_half(void *context, const FillProgress *p) {
@@ -466,6 +522,7 @@ int main(void) {
             cmocka_unit_test(damage_costs_its_chunk_only),
             cmocka_unit_test(damaged_memory_is_loaded_again),
             cmocka_unit_test(changed_files_are_told),
+            cmocka_unit_test(file_changed_while_reading),
             cmocka_unit_test(stopping_keeps_what_is_ready),
             cmocka_unit_test(scanned_manifest_is_refused),
             cmocka_unit_test(full_memory_is_told),
