@@ -171,6 +171,7 @@ static int load_segment(const char *manifest, const char *segment, uint64_t *sum
     enum { PAGE = 4096 };
     _cleanup_(manifest_freep) Manifest *m = NULL;
     _cleanup_(checkpoint_freep) Checkpoint *c = NULL;
+    uint64_t touched = 0;
     int r = manifest_load(manifest, &m, err);
     if (r < 0)
         return r;
@@ -183,8 +184,10 @@ static int load_segment(const char *manifest, const char *segment, uint64_t *sum
         if (r == 0)
             r = checkpoint_wait(c, v, USEC_INFINITY, err);
         for (uint64_t k = 0; r == 0 && k < t->bytes; k += PAGE)
-            (void)((const volatile char *)v.data)[k]; /* else the compiler does not */
+            touched += ((const unsigned char *)v.data)[k];
     }
+    if (r == 0 && touched == 0) /* asked for, else nothing would need to be read */
+        return err_set(err, -EBADMSG, "the segment '%s' is all zeros", segment);
     *sum = manifest_weight_bytes(m);
     return r;
 }

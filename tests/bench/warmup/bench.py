@@ -97,12 +97,18 @@ def fio(root, files, depth, kib):
 
 def fill_pool(wanted):
     """Reserves pages for the segment, so that nobody else takes them meanwhile; false when there are too few."""
-    free = int(re.search(r"HugePages_Free: +(\d+)", open("/proc/meminfo").read())[1])
-    try:
-        POOL.write_text(str(int(POOL.read_text()) + max(wanted - free, 0)))
-    except OSError:
-        return False
-    return int(re.search(r"HugePages_Free: +(\d+)", open("/proc/meminfo").read())[1]) >= wanted
+    def free():
+        return int(re.search(r"HugePages_Free: +(\d+)", open("/proc/meminfo").read())[1])
+    for _ in range(5):
+        if free() >= wanted:
+            return True
+        try:
+            POOL.write_text(str(int(POOL.read_text()) + wanted - free()))
+            if free() < wanted:             # memory is in pieces
+                (POOL.parent / "compact_memory").write_text("1")
+        except OSError:
+            return False
+    return free() >= wanted
 
 
 class Warmup:
