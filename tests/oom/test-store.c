@@ -10,13 +10,35 @@
 #include "store/weights.h"
 #include "warmup/fill.h"
 
+#include <dlfcn.h>
+#include <errno.h>
 #include <jansson.h>
+#include <sys/mman.h>
 
 DEFINE_CLEANUP(Manifest, manifest_free)
 DEFINE_CLEANUP(Checkpoint, checkpoint_free)
 DEFINE_CLEANUP(Segment, segment_close)
 
 static const char segment[] = "/dev/shm/preheat-test-oom";
+static char spread[64], spread_rest[64]; /* its directory has memory for a header and one page */
+static uint64_t spread_budget;
+
+/* In front of libc's: the first place is full after spread_budget bytes, the next is not. */
+int madvise(void *p, size_t n, int advice);
+int madvise(void *p, size_t n, int advice) {
+    static int (*real)(void *, size_t, int);
+    if (!real)
+        real = (int (*)(void *, size_t, int))dlsym(RTLD_NEXT, "madvise");
+    if (advice != MADV_POPULATE_WRITE || !spread_budget)
+        return real(p, n, advice);
+    if (n > spread_budget) {
+        spread_budget = 0;
+        errno = ENOMEM;
+        return -1;
+    }
+    spread_budget -= n;
+    return real(p, n, advice);
+}
 
 static char saved[128], kept[128];
 
@@ -96,6 +118,28 @@ static int fill(void *context, Err *err) {
     return fd < 0 ? fd : checkpoint_open_segment(m, fd, segment, &c, err);
 }
 
+static int make_spread(void *context, Err *err) {
+    const Manifest *m = context;
+    _cleanup_(segment_closep) Segment *s = NULL;
+    _cleanup_(segment_closep) Segment *reader = NULL;
+    (void)unlink(spread);
+    (void)unlink(spread_rest);
+    spread_budget = 2 * SEGMENT_PAGE + 1; /* 0 would be no limit */
+    int r = segment_create(spread, m, &s, err);
+    spread_budget = 0;
+    if (r < 0)
+        return r;
+    SegmentShare share[N_PLACES];
+    assert(segment_shares(s, share) == 2);
+    s = segment_close(s);
+    r = segment_continue(spread, m, &s, err);
+    if (r < 0)
+        return r;
+    _cleanup_close_ int fd = weights_open(-1, spread, err);
+    r = fd < 0 ? fd : segment_open(fd, spread, m, &reader, err);
+    return r;
+}
+
 int main(void) {
     Model model;
     model_make_whole(&model, 2);
@@ -112,6 +156,16 @@ int main(void) {
     assert(manifest_load(saved, &m, NULL) == 0);
     oom_count_up("segment_create, fill_segment, checkpoint_open_segment", fill, m, 10);
     (void)unlink(segment);
+    char dir[] = "/dev/shm/preheat-test-XXXXXX", weights[48], shared[48];
+    assert(mkdtemp(dir));
+    (void)snprintf(weights, sizeof(weights), "%s/weights", dir);
+    (void)snprintf(shared, sizeof(shared), "%s/shared", dir);
+    assert(mkdir(weights, 0755) == 0 && mkdir(shared, 0755) == 0);
+    (void)snprintf(spread, sizeof(spread), "%s/oom", weights);
+    (void)snprintf(spread_rest, sizeof(spread_rest), "%s/oom", shared);
+    oom_count_up("segment_create, segment_continue, segment_open in two files", make_spread, m, 20);
+    assert(segment_evict(spread, NULL) == 0);
+    assert(rmdir(weights) == 0 && rmdir(shared) == 0 && rmdir(dir) == 0);
     model_done(&model);
     return 0;
 }
