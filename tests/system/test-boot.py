@@ -313,20 +313,17 @@ def case_reload_adds_and_drops_models(m):
 
 def case_request_is_answered_while_the_warm_up_runs(m):
     """The warm-up is stopped in the middle: what is there is mapped, used, and waited for where it ends."""
-    evict(m)
-    m.run("rm", "-f", "/var/lib/preheat/models/tiny-wan.manifest")
     m.write(CONF, "[warmup]\nreserve = none\nchunk_size = 2M\nread_size = 4K\nqueue_depth = 1\nthreads = 1\n")
-    m.run("systemctl", "reset-failed", "preheat-warmup.service", check=False)
-    m.run("systemctl", "start", "--no-block", "preheat-warmup.service")
-
-    def halfway():
-        found = segment(m)
-        return found if 0 < found.get("n_ready", 0) < found.get("n_chunks", 0) else None
-    wait_for("the first chunk", 60, halfway, 0.001)
-    m.run("systemctl", "kill", "-s", "STOP", "preheat-warmup.service")
-    found = segment(m)
-    if found["n_ready"] == found["n_chunks"]:
-        raise Skip("the warm-up was faster than this test")
+    for _ in range(10):  # until it is not faster than this test
+        evict(m)
+        m.run("rm", "-f", "/var/lib/preheat/models/tiny-wan.manifest")
+        m.run("systemctl", "reset-failed", "preheat-warmup.service", check=False)
+        m.run("systemctl", "start", "--no-block", "preheat-warmup.service")
+        wait_for("the first chunk", 60, lambda: segment(m).get("n_ready"), 0.001)
+        m.run("systemctl", "kill", "-s", "STOP", "preheat-warmup.service", check=False)
+        if segment(m)["n_ready"] < segment(m)["n_chunks"]:
+            break
+    assert segment(m)["n_ready"] < segment(m)["n_chunks"], segment(m)
     _, video = create(m, TCP)
     time.sleep(2)
     status = get(m, TCP, f"/v1/videos/{video['id']}")[1]["status"]
