@@ -422,10 +422,14 @@ int model_verify(const Config *config, const char *name, const ModelVerifyOption
 }
 
 uint64_t model_pages_held(const Config *config) {
-    struct stat st;
-    if (stat(config->model.segment, &st) < 0)
-        return 0;
-    return (uint64_t)st.st_blocks * 512 / HUGEPAGE_BYTES;
+    uint64_t n = 0;
+    for (int i = PLACE_GIGANTIC; i <= PLACE_CONFIGURED; i++) {
+        _cleanup_free_ char *path = places_path(config->model.segment, i);
+        struct stat st;
+        if (path && stat(path, &st) == 0)
+            n += (uint64_t)st.st_blocks * 512 / HUGEPAGE_BYTES;
+    }
+    return n;
 }
 
 int model_hugepages(const Config *config, const char *name, FILE *out, Err *err) {
