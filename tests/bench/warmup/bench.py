@@ -7,7 +7,8 @@ Makes a model of random weights (4 GB) in DIR or $TMPDIR and measures in one run
          several depths, preheat-warmup with both readers, in turn, many short rounds; its resident memory, what it left in
          the page cache
   warm   files in the page cache: read() and mmap copies into anonymous memory, preheat-warmup, a start on its segment
-  wait   cold: how long a daemon that copies its weights waits for the disk, and one that finds them in a segment
+  wait   cold: how long a daemon that copies its weights waits for the disk and for how much of it, and one that finds
+         them in a segment
 Where there is no fio, "bench-load direct" takes its place: as little as a reader by io_uring can do. Wants root, for huge
 pages and priority; does without, and says so. Settings of the kernel are put back. BUILDDIR may be what `bundle` packed."""
 import argparse, json, os, pathlib, re, shutil, statistics, struct, subprocess, sys, tempfile, time
@@ -69,7 +70,7 @@ def make_model(root):
 
 
 def load(*args):
-    """(seconds, GB, seconds of waiting)"""
+    """(seconds, GB, seconds of waiting, GB from the disk)"""
     return tuple(map(float, run(LOAD, *args).split()))
 
 
@@ -84,7 +85,7 @@ def fio(root, files, depth, kib):
     """Bytes a second from a dropped page cache."""
     drop(root)
     if not FIO:
-        seconds, gb, _ = load("direct", root, depth, kib * 1024)
+        seconds, gb, _, _ = load("direct", root, depth, kib * 1024)
         return gb * 1e9 / seconds
     if HUGE:
         fill_pool(HUGE)
@@ -197,10 +198,11 @@ def starts(root, files, segment):
             waits[way].append(load(way, *what))
     for way, runs in waits.items():
         say(f"wait: start by {way}, page cache cold, median", f"{statistics.median(r[0] for r in runs) * 1e3:.1f} ms, "
-            f"{statistics.median(r[2] for r in runs) * 1e3:.1f} ms of it waiting")
-    least = min(statistics.median(r[2] for r in waits[way]) for way in ("read", "mmap"))
-    most = max(r[2] for r in waits["segment"])
-    say("      waiting saved against the better copy", f"{100 * (1 - most / least):.1f} %" if least else "?", ">= 70 %")
+            f"{statistics.median(r[2] for r in runs) * 1e3:.1f} ms of it waiting for {max(r[3] for r in runs):.2f} GB")
+    wait = {way: statistics.median(r[2] for r in runs) for way, runs in waits.items()}
+    least = min(wait["read"], wait["mmap"])
+    say("      waiting saved against the better copy", f"{100 * (1 - wait['segment'] / least):.1f} %" if least else "?",
+        ">= 70 %")
     warm = {"read": [], "mmap": [], "warm-up": [], "segment": []}
     load("read", root)
     for _ in range(n):                      # each finds the files cached, and none pushes them out
