@@ -1,17 +1,25 @@
 /* The writer's way to a segment: going on with one that is there, or taking memory for a new one,
  * 2 MiB by 2 MiB from the places in their order. */
+#include "base/pool.h"
 #include "base/size.h"
 #include "base/str.h"
 #include "store/segment-impl.h"
 
 #include <fcntl.h>
 #include <libgen.h>
+#include <stdatomic.h>
 #include <sys/mman.h>
 #include <sys/random.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
 
-enum { NO_PLACE = UINT8_MAX };
+DEFINE_CLEANUP(Pool, pool_free)
+
+enum {
+    NO_PLACE = UINT8_MAX,
+    POPULATERS = 8, /* threads; more than use up the memory's bandwidth are of no use */
+};
+#define POPULATE_SLICE (16 * MIB)
 
 /* A segment whose files have no names yet: killed at any moment, nothing is left behind. */
 typedef struct Draft {
@@ -23,62 +31,87 @@ typedef struct Draft {
     size_t n_units;   /* of 2 MiB */
     size_t n_missing; /* without a place */
     uint8_t *place;   /* [n_units] or NO_PLACE */
+    Pool *pool;       /* that clears pages */
     Err why;          /* why the first place that gave less than all gave no more */
 } Draft;
 
-static int allocate(const SegmentFile *f, uint64_t begin, uint64_t bytes, Err *err) {
+/* For kernels without MADV_POPULATE_WRITE: one thread, and small pages in tmpfs. */
+static int allocate(const SegmentFile *f, uint64_t begin, uint64_t bytes) {
     int r;
     do
         r = fallocate(f->fd, 0, (off_t)begin, (off_t)bytes) < 0 ? -errno : 0;
     while (r == -EINTR);
-    if (r == -ENOMEM || r == -ENOSPC || r == -EDQUOT)
-        return err_set(err, -ENOSPC, "cannot get %ju more %s pages of %ju KiB",
-                (uintmax_t)(bytes / f->page_bytes),
-                f->backing == SEGMENT_HUGETLB ? "huge" : "memory",
-                (uintmax_t)(f->page_bytes / KIB));
-    if (r < 0)
-        return err_set(err, r, "cannot allocate %ju bytes: %s", (uintmax_t)bytes, strerror(-r));
-    return 0;
+    return r;
 }
 
-/* Pages of tmpfs become huge only when MADV_HUGEPAGE is in force where they are first touched: they
- * are touched through a mapping, not by fallocate. MADV_POPULATE_WRITE (Linux 5.14) reports a lack
- * of memory as an error where a plain store would raise SIGBUS. */
-static int populate(const SegmentFile *f, uint64_t begin, uint64_t bytes, Err *err) {
+typedef struct Populate {
+    char *at;
+    uint64_t bytes;
+    atomic_int error; /* errno of a slice that failed */
+} Populate;
+
+static void populate_slices(void *context, int64_t begin, int64_t end, int worker) {
+    Populate *p = context;
+    for (int64_t i = begin; i < end; i++) {
+        uint64_t at = (uint64_t)i * POPULATE_SLICE, n = MIN(POPULATE_SLICE, p->bytes - at);
+        if (madvise(p->at + at, n, MADV_POPULATE_WRITE) < 0)
+            atomic_store(&p->error, errno);
+    }
+}
+
+/* Pages of tmpfs become huge only when MADV_HUGEPAGE is in force where they are first touched, and
+ * clearing pages takes as long as reading them from a disk unless several threads do it: both speak
+ * for touching them through a mapping. Mapping huge pages reserves all of them or none.
+ * MADV_POPULATE_WRITE (Linux 5.14) reports a lack of memory as an error where a plain store would
+ * raise SIGBUS. */
+static int populate(const Draft *d, const SegmentFile *f, uint64_t begin, uint64_t bytes) {
+    /* Huge pages want an address like their offset's. */
+    uint64_t unit = MAX(f->page_bytes, SEGMENT_PAGE);
+    char *p =
+            mmap(NULL, bytes + unit, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (p == MAP_FAILED)
+        return -errno;
+    Populate range = {.at = (char *)size_align((uintptr_t)p, unit), .bytes = bytes};
+    int r = 0;
+    if (mmap(range.at, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, f->fd,
+                (off_t)begin) == MAP_FAILED) {
+        r = -errno;
+    } else {
+        (void)madvise(range.at, bytes, MADV_HUGEPAGE); /* advice, refused by hugetlbfs */
+        pool_for(d->pool, (int64_t)((bytes + POPULATE_SLICE - 1) / POPULATE_SLICE), 1,
+                populate_slices, &range);
+        r = -atomic_load(&range.error);
+    }
+    (void)munmap(p, bytes + unit);
+    return r == -EINVAL ? allocate(f, begin, bytes) : r;
+}
+
+/* Where the file system has a limit of its own, it is told instead of reached. */
+static int check_space(const SegmentFile *f, uint64_t bytes, Err *err) {
     struct statfs fs;
+    if (f->backing == SEGMENT_HUGETLB)
+        return 0;
     if (fstatfs(f->fd, &fs) < 0)
         return err_set(err, -errno, "cannot tell the free space: %s", strerror(errno));
     if (fs.f_blocks && (uint64_t)fs.f_bavail * (uint64_t)fs.f_bsize < bytes)
         return err_set(err, -ENOSPC, "cannot get %ju more bytes, the file system has %ju left",
                 (uintmax_t)bytes, (uintmax_t)fs.f_bavail * (uintmax_t)fs.f_bsize);
-    /* 2 MiB more than needed: huge pages want an address like their offset's. */
-    char *p = mmap(NULL, bytes + SEGMENT_PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    char *at = p == MAP_FAILED ? NULL : (char *)size_align((uintptr_t)p, SEGMENT_PAGE);
-    if (!at || mmap(at, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, f->fd,
-                       (off_t)begin) == MAP_FAILED) {
-        int e = errno;
-        if (at)
-            (void)munmap(p, bytes + SEGMENT_PAGE);
-        return err_set(err, -e, "cannot map %ju bytes: %s", (uintmax_t)bytes, strerror(e));
-    }
-    (void)madvise(at, bytes, MADV_HUGEPAGE);
-    int e = madvise(at, bytes, MADV_POPULATE_WRITE) < 0 ? errno : 0;
-    (void)munmap(p, bytes + SEGMENT_PAGE);
-    if (e == EINVAL) /* older kernel: small pages then */
-        return allocate(f, begin, bytes, err);
-    return e ? err_set(err, -ENOSPC, "cannot get %ju more bytes of memory: %s", (uintmax_t)bytes,
-                       strerror(e))
-             : 0;
+    return 0;
 }
 
 /* All of the range or nothing of it: what an attempt that failed had got already is given back. */
-static int take_range(const SegmentFile *f, uint64_t begin, uint64_t bytes, Err *err) {
-    int r = f->backing == SEGMENT_HUGETLB ? allocate(f, begin, bytes, err)
-                                          : populate(f, begin, bytes, err);
+static int take_range(
+        const Draft *d, const SegmentFile *f, uint64_t begin, uint64_t bytes, Err *err) {
+    int r = check_space(f, bytes, err);
     if (r < 0)
-        (void)fallocate(
-                f->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)begin, (off_t)bytes);
-    return r;
+        return r;
+    r = populate(d, f, begin, bytes);
+    if (r == 0)
+        return 0;
+    (void)fallocate(f->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)begin, (off_t)bytes);
+    return err_set(err, -ENOSPC, "cannot get %ju more %s pages of %ju KiB: %s",
+            (uintmax_t)(bytes / f->page_bytes), f->backing == SEGMENT_HUGETLB ? "huge" : "memory",
+            (uintmax_t)(f->page_bytes / KIB), strerror(-r));
 }
 
 static void set_place(Draft *d, size_t unit, size_t n, uint8_t place) {
@@ -90,7 +123,7 @@ static void set_place(Draft *d, size_t unit, size_t n, uint8_t place) {
 }
 
 static int take_units(Draft *d, int place, size_t unit, size_t n, Err *err) {
-    int r = take_range(&d->file[place], unit * SEGMENT_PAGE, n * SEGMENT_PAGE, err);
+    int r = take_range(d, &d->file[place], unit * SEGMENT_PAGE, n * SEGMENT_PAGE, err);
     if (r == 0)
         set_place(d, unit, n, (uint8_t)place);
     return r;
@@ -142,7 +175,7 @@ static int take_large_pages(Draft *d, int place, Err *err) {
         if (n < (each + 1) / 2)
             return err_set(err, -ENOSPC, "its pages of %ju MiB are too large for the last %zu MiB",
                     (uintmax_t)(page / MIB), n * (size_t)(SEGMENT_PAGE / MIB));
-        int r = take_range(&d->file[place], i * SEGMENT_PAGE, page, err);
+        int r = take_range(d, &d->file[place], i * SEGMENT_PAGE, page, err);
         if (r < 0)
             return r;
         set_place(d, i, n, (uint8_t)place);
@@ -179,7 +212,7 @@ static int open_draft(const Draft *d, int place, SegmentFile *ret, Err *err) {
 static int take_head(Draft *d, int place, Err *err) {
     const SegmentFile *f = &d->file[place];
     return d->first < 0 ? take_units(d, place, 0, 1, err)
-                        : take_range(f, 0, MIN(f->page_bytes, SEGMENT_PAGE), err);
+                        : take_range(d, f, 0, MIN(f->page_bytes, SEGMENT_PAGE), err);
 }
 
 /* Returns 0 when the place gave something, or nothing was missing any more. */
@@ -355,6 +388,11 @@ static int create_new(const char *path, const Manifest *m, Segment **ret, Err *e
     _cleanup_free_ uint8_t *place = malloc(d.n_units);
     if (!place)
         return err_set(err, -ENOMEM, "no memory to lay out %zu pages", d.n_units);
+    _cleanup_(pool_freep) Pool *pool = NULL;
+    r = pool_new(POPULATERS, &pool, err);
+    if (r < 0)
+        return r;
+    d.pool = pool;
     memset(place, NO_PLACE, d.n_units);
     d.place = place;
     for (int i = 0; i < N_PLACES; i++)
