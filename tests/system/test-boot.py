@@ -336,17 +336,21 @@ def case_request_is_answered_while_the_warm_up_runs(m):
 
 
 def case_warm_up_is_idle_io_outside_boot_with_locked_memory(m):
-    evict(m)
-    m.run("rm", "-f", "/var/lib/preheat/models/tiny-wan.manifest")
     m.write(CONF, "[warmup]\nreserve = none\nchunk_size = 2M\nread_size = 4K\nqueue_depth = 1\nthreads = 1\n")
-    m.run("systemctl", "start", "--no-block", "preheat-warmup.service")
-    pid = wait_for("the process", 20, lambda: m.show("preheat-warmup.service", "MainPID").strip("0"), 0.001)
-    wait_for("its class", 20, lambda: "idle" in m.run("ionice", "-p", pid, check=False).stdout, 0.001)
-    m.run("systemctl", "kill", "-s", "STOP", "preheat-warmup.service")
-    m.run("systemctl", "kill", "-s", "CONT", "preheat-warmup.service")
+    look = ("systemctl start --no-block preheat-warmup; i=0; while [ $i -lt 2000 ]; do i=$((i + 1)); "
+            "p=$(cat /sys/fs/cgroup/preheat.slice/preheat-warmup.service/cgroup.procs 2>/dev/null) && "
+            "ionice -p $p 2>/dev/null | grep -q idle && echo idle && exit; done")
+    for _ in range(10):  # until it is not faster than this test
+        evict(m)
+        m.run("rm", "-f", "/var/lib/preheat/models/tiny-wan.manifest")
+        m.run("systemctl", "reset-failed", "preheat-warmup.service", check=False)
+        found = m.run("sh", "-c", look).stdout.strip()
+        wait_for("READY", 60, lambda: m.show("preheat-warmup.service", "ActiveState") == "active")
+        if found:
+            break
+    assert found == "idle"
     # Asked for: a container may have a limit of its own.
     assert m.show("preheat-warmup.service", "LimitMEMLOCK") == "infinity"
-    wait_for("READY", 60, lambda: m.show("preheat-warmup.service", "ActiveState") == "active")
     configure(m, "")
 
 
