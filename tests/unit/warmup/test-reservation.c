@@ -72,6 +72,15 @@ static void what_was_raised_is_set_back(void **state) {
     }
 }
 
+static void a_second_raise_keeps_what_was_before(void **state) {
+    Reservation said;
+    (void)reserve(HUGEPAGES_SURPLUS, 40);
+    (void)reserve(HUGEPAGES_SURPLUS, 60);
+    assert_int_equal(setting(HUGEPAGES_SURPLUS), 60);
+    assert_int_equal(reservation_take_back(dir, note, &said, NULL), 0);
+    assert_int_equal(setting(HUGEPAGES_SURPLUS), 15);
+}
+
 static void nothing_raised_is_nothing_to_take_back(void **state) {
     Reservation said;
     (void)reserve(HUGEPAGES_SURPLUS, 4);
@@ -117,6 +126,7 @@ static void a_failure_to_write_keeps_the_note(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
             cmocka_unit_test_setup_teardown(what_was_raised_is_set_back, setup, teardown),
+            cmocka_unit_test_setup_teardown(a_second_raise_keeps_what_was_before, setup, teardown),
             cmocka_unit_test_setup_teardown(
                     nothing_raised_is_nothing_to_take_back, setup, teardown),
             cmocka_unit_test_setup_teardown(what_somebody_changed_since_is_left, setup, teardown),
