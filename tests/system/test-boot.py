@@ -2,6 +2,7 @@
 """test-boot.py ROOT BUILDDIR [CASE...]: preheat installed in a minimal Debian, booted with its own systemd.
 
 One line a case: "ok NAME", "not ok NAME: why", "skip NAME: why". Needs root and systemd-nspawn."""
+import json
 import os
 import pathlib
 import re
@@ -267,8 +268,7 @@ def case_warm_up_takes_the_huge_pages_there_are(m):
         assert files["shared"]["backing"] == "shared memory" and files["shared"]["bytes"] > 2 << 21, files
         m.run("systemctl", "stop", "preheatd.service")
         assert tier(m) == "cold_host"
-        _, video = create(m, TCP)
-        assert finished(m, TCP, video["id"])["status"] == "completed"
+        video(m)
         evict(m)
         assert host_pages("Total") == 0
         assert m.run("test", "-e", "/run/preheat/shared/tiny-wan", check=False).returncode
@@ -324,13 +324,13 @@ def case_request_is_answered_while_the_warm_up_runs(m):
         if segment(m)["n_ready"] < segment(m)["n_chunks"]:
             break
     assert segment(m)["n_ready"] < segment(m)["n_chunks"], segment(m)
-    _, video = create(m, TCP)
+    job = create(m)
     time.sleep(2)
-    status = get(m, TCP, f"/v1/videos/{video['id']}")[1]["status"]
+    status = get(m, TCP, f"/v1/videos/{job}")[1]["status"]
     assert status in ("queued", "in_progress"), status
     assert segment(m)["n_ready"] < segment(m)["n_chunks"]
     m.run("systemctl", "kill", "-s", "CONT", "preheat-warmup.service")
-    assert finished(m, TCP, video["id"])["start"] == "cold_host"
+    assert finished(m, job)["start"] == "cold_host"
     wait_for("READY", 60, lambda: m.show("preheat-warmup.service", "ActiveState") == "active")
     configure(m, "")
 
