@@ -91,8 +91,10 @@ static int info_fill(CudaBackend *b, Err *err) {
 
 /* What takes time and no context goes on, or is done, before the context is made. */
 static int parts_new(CudaBackend *b, const BackendOptions *options, Err *err) {
-    int version; /* asked so that the driver's library is open before one that takes long */
+    int version = 0; /* asked so that the driver's library is open before one that takes long */
     (void)cudaDriverGetVersion(&version);
+    if (version == 0)
+        return 0; /* no driver, as device_find() will say */
     if (!b->exact)
         b->lt = lt_start(options->device);
     return uploader_new(&b->uploader, err);

@@ -246,6 +246,11 @@ static bool is_small(Stream *s, const WeightImport *w) {
 }
 
 static void import_small(Stream *s, const WeightImport *all, size_t n) {
+    size_t first = 0;
+    while (first < n && !is_small(s, &all[first]))
+        first++;
+    if (first == n)
+        return;
     cudaStream_t stream = cuda_stream(s)->stream;
     Ring *r = &cuda_stream(s)->ring;
     char *scratch = cuda_scratch(s);
@@ -254,16 +259,15 @@ static void import_small(Stream *s, const WeightImport *all, size_t n) {
     if (!cuda_check(s, e, "weight_import"))
         return;
     size_t at = 0, bytes = 0;
-    for (size_t i = 0; i < n; i++)
+    for (size_t i = first; i < n; i++)
         if (is_small(s, &all[i])) {
             memcpy(r->data[slot] + bytes, all[i].host.data, view_bytes(all[i].host));
             bytes += size_align(view_bytes(all[i].host), STREAM_ALIGNMENT);
         }
-    if (bytes > 0)
-        e = cudaMemcpyAsync(scratch, r->data[slot], bytes, cudaMemcpyHostToDevice, stream);
+    e = cudaMemcpyAsync(scratch, r->data[slot], bytes, cudaMemcpyHostToDevice, stream);
     if (e == cudaSuccess)
         e = cudaEventRecord(r->done[slot], stream);
-    for (size_t i = 0; i < n && e == cudaSuccess; i++)
+    for (size_t i = first; i < n && e == cudaSuccess; i++)
         if (is_small(s, &all[i])) {
             e = weights_convert(stream, all[i].storage, weight_dtype(s->backend, all[i].kind),
                     scratch + at, all[i].host.dtype, view_count(all[i].host));
