@@ -61,7 +61,8 @@ static void populate_slices(void *context, int64_t begin, int64_t end, int worke
 
 /* Pages of tmpfs become huge only when MADV_HUGEPAGE is in force where they are first touched, and
  * clearing pages takes as long as reading them from a disk unless several threads do it: both speak
- * for touching them through a mapping. Mapping huge pages reserves all of them or none.
+ * for touching them through a mapping. Huge pages that a mapping reserved would come from the node
+ * that this thread happens to run on, whatever its policy: they are taken one by one instead.
  * MADV_POPULATE_WRITE (Linux 5.14) reports a lack of memory as an error where a plain store would
  * raise SIGBUS. */
 static int populate(const Draft *d, const SegmentFile *f, uint64_t begin, uint64_t bytes) {
@@ -72,15 +73,17 @@ static int populate(const Draft *d, const SegmentFile *f, uint64_t begin, uint64
     if (p == MAP_FAILED)
         return -errno;
     Populate range = {.at = (char *)size_align((uintptr_t)p, unit), .bytes = bytes};
+    int flags = MAP_SHARED | MAP_FIXED | (f->backing == SEGMENT_HUGETLB ? MAP_NORESERVE : 0);
     int r = 0;
-    if (mmap(range.at, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, f->fd,
-                (off_t)begin) == MAP_FAILED) {
+    if (mmap(range.at, bytes, PROT_READ | PROT_WRITE, flags, f->fd, (off_t)begin) == MAP_FAILED) {
         r = -errno;
     } else {
         (void)madvise(range.at, bytes, MADV_HUGEPAGE); /* advice, refused by hugetlbfs */
         pool_for(d->pool, (int64_t)((bytes + POPULATE_SLICE - 1) / POPULATE_SLICE), 1,
                 populate_slices, &range);
         r = -atomic_load(&range.error);
+        if (r == -EFAULT) /* a fault that found no page */
+            r = -ENOMEM;
     }
     (void)munmap(p, bytes + unit);
     return r == -EINVAL ? allocate(f, begin, bytes) : r;
