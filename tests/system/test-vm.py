@@ -14,7 +14,7 @@ from machine import Machine
 from package import package_of
 
 HERE = pathlib.Path(__file__).resolve().parent
-SECONDS = 400
+SECONDS = 900
 UNIT = """[Unit]
 After=multi-user.target
 SuccessAction=poweroff-force
