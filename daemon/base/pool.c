@@ -65,7 +65,7 @@ static void *worker_main(void *argument) {
     return NULL;
 }
 
-static int usable_cpus(void) {
+int pool_cpus(void) {
     cpu_set_t set;
     if (sched_getaffinity(0, sizeof(set), &set) < 0)
         return 1;
@@ -73,7 +73,7 @@ static int usable_cpus(void) {
 }
 
 int pool_new(int n_threads, Pool **ret, Err *err) {
-    int n_workers = (n_threads > 0 ? n_threads : usable_cpus()) - 1;
+    int n_workers = (n_threads > 0 ? n_threads : pool_cpus()) - 1;
     Pool *p = calloc(1, sizeof(*p) + (size_t)n_workers * sizeof(p->worker[0]));
     if (!p)
         return err_set(err, -ENOMEM, "no memory for a pool of %d threads", n_workers + 1);

@@ -15,6 +15,9 @@ typedef struct Pool Pool;
  * during one loop. */
 typedef void PoolFunc(void *context, int64_t begin, int64_t end, int worker);
 
+/* pool_cpus - CPUs that this process may run on, at least 1. */
+int pool_cpus(void);
+
 /* pool_new - n_threads in all, the caller's included; 0 for as many as this process may run on.
  *
  * Returns 0 or negative errno of the thread creation; fewer threads than wanted is a failure. */

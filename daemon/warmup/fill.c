@@ -7,8 +7,6 @@
 #include "warmup/source.h"
 #include "warmup/verifier.h"
 
-#include <sched.h>
-
 DEFINE_CLEANUP(Pool, pool_free)
 DEFINE_CLEANUP(Reader, reader_close)
 DEFINE_CLEANUP(Verifier, verifier_free)
@@ -387,11 +385,6 @@ static int recheck(Fill *f, Err *err) {
     return 0;
 }
 
-static int cpus(void) {
-    cpu_set_t set;
-    return sched_getaffinity(0, sizeof(set), &set) < 0 ? 1 : MAX(CPU_COUNT(&set), 1);
-}
-
 static int conclude(const Fill *f, Err *err) {
     if (f->stopping == -ETIMEDOUT)
         return err_set(err, -ETIMEDOUT, "time is up with %zu of %zu chunks loaded, which stay",
@@ -450,7 +443,7 @@ int fill_segment(
     f->deadline = clock_deadline(o->timeout_usec);
     f->o.queue_depth = o->queue_depth ? o->queue_depth : DEFAULT_DEPTH;
     f->o.read_size = o->read_size ? o->read_size : DEFAULT_READ;
-    f->o.n_threads = o->n_threads ? o->n_threads : MIN(cpus(), (int)MAX_VERIFIERS);
+    f->o.n_threads = o->n_threads ? o->n_threads : MIN(pool_cpus(), (int)MAX_VERIFIERS);
     f->n_slots = MIN(f->o.n_threads + 3, (int)MAX_SLOTS);
     assert(f->o.read_size % SOURCE_ALIGN == 0 && f->o.read_size < (uint64_t)1 << 31);
     int r = recheck(f, err);

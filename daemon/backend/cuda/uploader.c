@@ -4,7 +4,6 @@
 #include "base/pool.h"
 
 #include <errno.h>
-#include <sched.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
@@ -46,9 +45,8 @@ static size_t slots_bytes(const Uploader *u) {
 
 /* Not all CPUs: the others belong to what else a start does. */
 int uploader_lanes(void) {
-    cpu_set_t set;
-    int n = sched_getaffinity(0, sizeof(set), &set) == 0 ? CPU_COUNT(&set) * 2 / 3 : 1;
-    return MAX(1, MIN(n, (int)MAX_LANES));
+    int n = MIN(pool_cpus() * 2 / 3, (int)MAX_LANES);
+    return MAX(n, 1);
 }
 
 /* Pages that are there are locked in a fraction of the time. */
