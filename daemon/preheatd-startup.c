@@ -26,7 +26,7 @@ struct Startup {
     /* Each written by one step of the graph, read by steps that need it, and by others once it is
      * done. */
     Manifest *manifest;
-    Checkpoint *checkpoint;
+    Checkpoint *checkpoint; /* written under the lock, too, for startup_cancel() */
     Backend *backend;
     Parking *parking;
     Memory **parked; /* pieces that fit the pipeline; NULL: weights are loaded */
@@ -37,6 +37,7 @@ struct Startup {
     pthread_mutex_t lock; /* guards what follows */
     pthread_cond_t ended; /* usable was set, or the graph's end was seen */
     bool usable;          /* the pipeline runs; weights may still be on their way */
+    bool cancelled;
     StartupState state;
 };
 
@@ -66,16 +67,26 @@ static void set_start(Startup *p, JobStart start) {
     (void)pthread_mutex_unlock(&p->lock);
 }
 
+static void set_checkpoint(Startup *p, Checkpoint *c) {
+    (void)pthread_mutex_lock(&p->lock);
+    p->checkpoint = c;
+    if (c && p->cancelled)
+        checkpoint_cancel(c);
+    (void)pthread_mutex_unlock(&p->lock);
+}
+
 static int step_segment(void *context, const StepCall *call, Err *err) {
     Startup *p = context;
     p->segment_fd = weights_open(p->weights_fd, p->config->model.segment, err);
     if (p->segment_fd < 0)
         return p->segment_fd;
-    int r = checkpoint_open_segment(
-            p->manifest, p->segment_fd, p->config->model.segment, &p->checkpoint, err);
-    if (r == 0)
-        set_start(p, JOB_START_COLD_HOST);
-    return r;
+    Checkpoint *c;
+    int r = checkpoint_open_segment(p->manifest, p->segment_fd, p->config->model.segment, &c, err);
+    if (r < 0)
+        return r;
+    set_checkpoint(p, c);
+    set_start(p, JOB_START_COLD_HOST);
+    return 0;
 }
 
 static int step_files(void *context, const StepCall *call, Err *err) {
@@ -87,15 +98,21 @@ static int step_files(void *context, const StepCall *call, Err *err) {
                 "the weights of '%s' are not in memory and, with mode = direct, not on the disk: "
                 "preheat-warmup.service brings them",
                 c->model.source);
-    int r = checkpoint_open_files(p->manifest, &p->checkpoint, err);
-    return r < 0 && c->model.source[0]
-                   ? err_prefix(err, r, "'%s' was not fetched whole", c->model.source)
-                   : r;
+    Checkpoint *checkpoint;
+    int r = checkpoint_open_files(p->manifest, &checkpoint, err);
+    if (r < 0)
+        return c->model.source[0]
+                       ? err_prefix(err, r, "'%s' was not fetched whole", c->model.source)
+                       : r;
+    set_checkpoint(p, checkpoint);
+    return 0;
 }
 
 static void undo_checkpoint(void *context) {
     Startup *p = context;
-    p->checkpoint = checkpoint_free(p->checkpoint);
+    Checkpoint *c = p->checkpoint;
+    set_checkpoint(p, NULL);
+    checkpoint_free(c);
     if (p->segment_fd >= 0 && p->segment_fd != p->weights_fd)
         (void)close(p->segment_fd);
     p->segment_fd = -1;
@@ -324,7 +341,7 @@ static void look_at_graph(Startup *p) {
     if (s == GRAPH_RUNNING)
         return;
     (void)pthread_mutex_lock(&p->lock);
-    if (p->state.stage == STARTUP_RUNNING) {
+    if (p->state.stage == STARTUP_RUNNING && !p->cancelled) {
         p->state.stage = r == 0 ? STARTUP_READY : STARTUP_REFUSED;
         p->state.phase = r == 0 ? "serving" : "refused";
         p->state.percent = r == 0 ? 100 : 0;
@@ -392,6 +409,18 @@ Startup *startup_free(Startup *p) {
     return NULL;
 }
 
+void startup_cancel(Startup *p) {
+    if (!p)
+        return;
+    (void)pthread_mutex_lock(&p->lock);
+    p->cancelled = true;
+    if (p->checkpoint)
+        checkpoint_cancel(p->checkpoint);
+    (void)pthread_cond_broadcast(&p->ended);
+    (void)pthread_mutex_unlock(&p->lock);
+    graph_cancel(p->graph);
+}
+
 void startup_state(Startup *p, StartupState *ret) {
     look_at_graph(p);
     (void)pthread_mutex_lock(&p->lock);
@@ -402,9 +431,11 @@ void startup_state(Startup *p, StartupState *ret) {
 int startup_wait(Startup *p, Pipeline **ret, Err *err) {
     look_at_graph(p);
     (void)pthread_mutex_lock(&p->lock);
-    while (!p->usable && p->state.stage != STARTUP_REFUSED)
+    while (!p->usable && !p->cancelled && p->state.stage != STARTUP_REFUSED)
         (void)pthread_cond_wait(&p->ended, &p->lock);
-    int r = p->state.stage == STARTUP_REFUSED ? err_set(err, -ENODEV, "%s", p->state.reason) : 0;
+    int r = p->state.stage == STARTUP_REFUSED ? err_set(err, -ENODEV, "%s", p->state.reason)
+            : !p->usable                      ? err_set(err, -ECANCELED, "the start was given up")
+                                              : 0;
     if (r == 0)
         *ret = p->pipeline;
     (void)pthread_mutex_unlock(&p->lock);

@@ -40,6 +40,10 @@ int startup_begin(const Config *config, Listen *listen, void (*changed)(void *co
 /* startup_free - waits for steps that still run; the pipeline must not be in use. */
 Startup *startup_free(Startup *s);
 
+/* startup_cancel - nothing more is begun or waited for, with which the stage stays what it is;
+ * NULL: nothing. Runs that wait for weights fail. Any thread. */
+void startup_cancel(Startup *s);
+
 /* startup_state - a copy; any thread. */
 void startup_state(Startup *s, StartupState *ret);
 

@@ -410,6 +410,7 @@ static void give_up_waiting(void *context, uint32_t events) {
     }
     log_warning("The running job has not ended in time, interrupting it");
     job_queue_interrupt(d->jobs);
+    startup_cancel(d->startup); /* it may be weights that the job waits for */
 }
 
 /* Jobs that come in meanwhile are kept for the next start. A second signal waits for nothing. */
@@ -420,6 +421,9 @@ static void stop(void *context, uint32_t signo) {
         return;
     }
     d->stopping = true;
+    if (!d->told_ready)
+        notify_ready(); /* systemd takes any end before it for a failure, to be waited after */
+    d->told_ready = true;
     notify_stopping();
     if (d->jobs && job_queue_running(d->jobs)) {
         uint64_t timeout = d->config->daemon.drain_timeout_usec;
@@ -666,6 +670,9 @@ static int open_daemon(Daemon *d, Err *err) {
 }
 
 static void close_daemon(Daemon *d) {
+    if (d->jobs)
+        job_queue_interrupt(d->jobs);
+    startup_cancel(d->startup);
     d->jobs = job_queue_close(d->jobs);
     if (d->told_start) { /* now, when nobody waits for the disk */
         const char *dir = d->config->jobs.state_dir;

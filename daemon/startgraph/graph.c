@@ -27,6 +27,7 @@ typedef struct Node {
     pthread_t thread;
     StepReport report;
     int completion; /* order of success, from 1; 0: none */
+    StepCall *call; /* the try that runs on this thread; NULL: none, or it has a timeout */
 } Node;
 
 /* The lock guards all that changes; steps run without it. Every step has one thread that waits for
@@ -37,7 +38,8 @@ struct Graph {
     pthread_mutex_t lock;
     pthread_cond_t changed;
     GraphState state;
-    int stopping; /* index + 1 of the critical step that failed: nothing new starts */
+    int stopping;   /* index + 1 of the critical step that failed: nothing new starts */
+    bool cancelled; /* nor then */
     size_t n_threads, n_unsettled;
     int n_late; /* tries that were given up and still run */
     int n_completed;
@@ -57,6 +59,11 @@ bool step_is_late(const StepCall *call) {
 
 bool step_is_last_try(const StepCall *call) {
     return call->last;
+}
+
+/* Lock held. */
+static bool may_start(const Graph *g) {
+    return !g->stopping && !g->cancelled;
 }
 
 static size_t n_needs(const Step *s) {
@@ -188,11 +195,13 @@ static int try_with_timeout(Graph *g, size_t index, StepFunc *func, bool last, E
         return err_set(err, r, "cannot start a thread: %s", strerror(-r));
     }
     uint64_t deadline = clock_deadline(timeout);
-    while (!c->returned && clock_left(deadline) > 0)
+    while (!c->returned && !g->cancelled && clock_left(deadline) > 0)
         wait_changed(g, deadline);
     if (!c->returned) {
         atomic_store_explicit(&c->late, true, memory_order_relaxed);
         g->n_late++;
+        if (g->cancelled)
+            return err_set(err, -ECANCELED, "the start was given up");
         return err_set(err, -ETIMEDOUT, "no result within %.3g s", (double)timeout / 1e6);
     }
     r = c->result;
@@ -207,9 +216,11 @@ static int try_once(Graph *g, size_t index, StepFunc *func, bool last, Err *err)
     if (g->options.steps[index].timeout_usec > 0)
         return try_with_timeout(g, index, func, last, err);
     StepCall c = {.graph = g, .index = index, .func = func, .last = last};
+    g->node[index].call = &c;
     (void)pthread_mutex_unlock(&g->lock);
     int r = func(g->options.context, &c, err);
     (void)pthread_mutex_lock(&g->lock);
+    g->node[index].call = NULL;
     return r;
 }
 
@@ -220,9 +231,9 @@ static StepOutcome run_step(Graph *g, size_t index, StepReport *report) {
     for (int i = 0; i <= step->retries; i++) {
         if (i > 0) {
             uint64_t deadline = clock_deadline(backoff);
-            while (!g->stopping && clock_left(deadline) > 0)
+            while (may_start(g) && clock_left(deadline) > 0)
                 wait_changed(g, deadline);
-            if (g->stopping)
+            if (!may_start(g))
                 break;
             backoff = backoff > UINT64_MAX / 2 ? backoff : backoff * 2;
         }
@@ -239,7 +250,7 @@ static StepOutcome run_step(Graph *g, size_t index, StepReport *report) {
         if (step->retried != 0 && r != step->retried)
             break;
     }
-    if (step->fallback && !g->stopping) {
+    if (step->fallback && may_start(g)) {
         Err second = {0};
         if (try_once(g, index, step->fallback, true, &second) == 0)
             return STEP_FELL_BACK;
@@ -274,7 +285,7 @@ static bool await_needs(Graph *g, size_t index, StepReport *report) {
         if (report->last_need < 0 || other->end_usec > g->node[report->last_need].report.end_usec)
             report->last_need = (int)need;
     }
-    return wanted && !g->stopping;
+    return wanted && may_start(g);
 }
 
 /* Lock held; let go while the steps are undone. Nothing runs any more but late tries, which undo
@@ -316,7 +327,7 @@ static void *node_main(void *argument) {
         g->stopping = (int)index + 1;
 
     if (--g->n_unsettled == 0) {
-        if (g->stopping)
+        if (g->stopping && !g->cancelled)
             roll_back(g);
         else
             g->state = GRAPH_DONE;
@@ -394,6 +405,16 @@ int graph_wait(Graph *g, uint64_t timeout_usec, GraphState *ret_state, Err *err)
     }
     (void)pthread_mutex_unlock(&g->lock);
     return r;
+}
+
+void graph_cancel(Graph *g) {
+    (void)pthread_mutex_lock(&g->lock);
+    g->cancelled = true;
+    for (size_t i = 0; i < g->options.n_steps; i++)
+        if (g->node[i].call)
+            atomic_store_explicit(&g->node[i].call->late, true, memory_order_relaxed);
+    (void)pthread_cond_broadcast(&g->changed);
+    (void)pthread_mutex_unlock(&g->lock);
 }
 
 void graph_report(Graph *g, StepReport *ret) {

@@ -43,7 +43,7 @@ typedef struct Step {
     uint64_t backoff_usec; /* before the first retry, doubled for each further one */
 } Step;
 
-/* step_is_late - true when nobody waits for this try any more. */
+/* step_is_late - true when nobody waits for this try any more, or the graph was cancelled. */
 bool step_is_late(const StepCall *call);
 
 /* step_is_last_try - false when a failure that the step's `retried` names will be tried again. */
@@ -95,6 +95,10 @@ typedef enum GraphState { GRAPH_RUNNING, GRAPH_DONE, GRAPH_ROLLED_BACK } GraphSt
  * Returns 0, *ret_state being GRAPH_RUNNING after a timeout; or the failed critical step's code
  * once all was rolled back, its name and reason in err. */
 int graph_wait(Graph *g, uint64_t timeout_usec, GraphState *ret_state, Err *err);
+
+/* graph_cancel - nothing new starts, steps that run are late from now on, and the graph ends as
+ * GRAPH_DONE with nothing undone: what was built is the owner's. Any thread. */
+void graph_cancel(Graph *g);
 
 /* graph_report - a copy of the reports, n_steps of them in the table's order. Any thread. */
 void graph_report(Graph *g, StepReport *ret);

@@ -167,6 +167,11 @@ int checkpoint_wait(Checkpoint *c, View v, uint64_t timeout_usec, Err *err) {
     return 0;
 }
 
+void checkpoint_cancel(Checkpoint *c) {
+    if (c->segment)
+        segment_cancel(c->segment);
+}
+
 /* By its first, middle and last page: asking for all of them would cost those who find them all. */
 static bool is_resident(const char *from, size_t bytes, size_t page) {
     const size_t at[] = {0, bytes / 2 / page * page, bytes - page};

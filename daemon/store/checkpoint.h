@@ -53,9 +53,12 @@ int checkpoint_file(
 /* checkpoint_wait - until the view's bytes are there and verified.
  *
  * Returns 0; CHECKPOINT_TIMEOUT; -EBADMSG when a chunk under the view is bad; -EPIPE when the
- * writer died and nobody continues. Immediate for files. */
+ * writer died and nobody continues; -ECANCELED. Immediate for files. */
 enum { CHECKPOINT_TIMEOUT = 1 };
 int checkpoint_wait(Checkpoint *c, View v, uint64_t timeout_usec, Err *err);
+
+/* checkpoint_cancel - as segment_cancel(), for all who wait. Any thread. */
+void checkpoint_cancel(Checkpoint *c);
 
 /* checkpoint_will_need - the view's bytes will be read soon: has the disk read those that are not
  * in memory, in large pieces, where a page fault would ask for small ones. Waits for nothing but

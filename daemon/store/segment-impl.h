@@ -7,6 +7,8 @@
 #include "store/segment-format.h"
 #include "store/segment.h"
 
+#include <stdatomic.h>
+
 static_assert(SEGMENT_FILES_AT == SEGMENT_PAGE, "states and extents end before the first file");
 
 typedef struct SegmentFile {
@@ -27,6 +29,7 @@ struct Segment {
     char *map;      /* segment offset 0 */
     void *reserved; /* the addresses that map lies in */
     size_t reserved_bytes;
+    atomic_bool cancelled; /* relaxed: a hint to stop waiting */
 };
 
 DEFINE_CLEANUP(Segment, segment_close)

@@ -267,6 +267,8 @@ int segment_wait(Segment *s, size_t chunk, uint64_t timeout_usec, Err *err) {
         uint64_t left = clock_left(deadline);
         if (left == 0)
             return SEGMENT_TIMEOUT;
+        if (atomic_load_explicit(&s->cancelled, memory_order_relaxed))
+            return err_set(err, -ECANCELED, "segment: waiting for chunk %zu was given up", chunk);
         /* Asked before the word is read again: a writer that published and left is not missed. */
         if (!segment_has_writer(s)) {
             if (segment_state(s, chunk) == SEGMENT_READY)
@@ -280,6 +282,10 @@ int segment_wait(Segment *s, size_t chunk, uint64_t timeout_usec, Err *err) {
                 .tv_nsec = (long)(usec % USEC_PER_SEC * 1000)};
         (void)futex(word(s, chunk), FUTEX_WAIT, seen, &t); /* whatever ended it, look again */
     }
+}
+
+void segment_cancel(Segment *s) {
+    atomic_store_explicit(&s->cancelled, true, memory_order_relaxed);
 }
 
 static bool all_zero(const char *p, size_t n) {

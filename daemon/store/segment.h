@@ -88,9 +88,13 @@ SegmentState segment_state(const Segment *s, size_t chunk);
 /* segment_wait - until the chunk is ready.
  *
  * Returns 0; SEGMENT_TIMEOUT; -EBADMSG when it is bad; -EPIPE when it is not ready and no writer
- * is alive (a new one may come: calling again is right). */
+ * is alive (a new one may come: calling again is right); -ECANCELED. */
 enum { SEGMENT_TIMEOUT = 1 };
 int segment_wait(Segment *s, size_t chunk, uint64_t timeout_usec, Err *err);
+
+/* segment_cancel - from now on nobody waits: segment_wait() returns what is known, also where it is
+ * waiting, within 0.2 s. Any thread. */
+void segment_cancel(Segment *s);
 
 /* segment_verify - compares a ready chunk with the manifest's digest, the zeros behind it too.
  *

@@ -242,6 +242,35 @@ def case_daemon_killed_while_it_starts(m):
         assert finished(m, job)["status"] == "completed"
 
 
+def case_daemon_told_to_end_while_it_starts(m):
+    """No failure, after which systemd would wait longer each time; who comes in the middle of it is served at once."""
+    segment = warm(m)
+    prepare(m, unit="RestartSec=60s")
+    pids = set()
+    with withheld(segment) as publish:
+        for _ in range(4):
+            assert get(m, TCP, "/v1/videos")[0] == 200 and m.show("preheatd.service", "ActiveState") == "activating"
+            pids.add(m.show("preheatd.service", "MainPID"))
+            m.run("systemctl", "kill", "-s", "TERM", "--kill-who=main", "preheatd.service")
+        job = create(m, TCP)
+        publish()
+        assert finished(m, job)["status"] == "completed"
+    assert len(pids) == 4 and m.show("preheatd.service", "Result") == "success", pids
+    unit_is_sound(m)
+
+
+def case_job_that_waits_for_weights_is_kept_by_a_stop(m):
+    segment = warm(m)
+    with withheld(segment):
+        prepare(m, "[daemon]\ndrain_timeout = 1s\n")
+        job = create(m, TCP)
+        began = time.monotonic()
+        m.run("systemctl", "stop", "preheatd.service")
+        assert time.monotonic() - began < 15, "killed after TimeoutStopSec"
+        assert m.show("preheatd.service", "Result") == "success"
+    assert finished(m, job)["status"] == "completed"
+
+
 def case_doctor_looks_at_everything(m):
     restore(m)
     out = m.run("preheatctl", "doctor", "--json", check=False)

@@ -19,6 +19,8 @@ typedef struct World {
     sem_t go;
 } World;
 
+#define HOUR (3600 * USEC_PER_SEC)
+
 static void note(World *w, char letter) {
     (void)pthread_mutex_lock(&w->lock);
     size_t n = strlen(w->trace);
@@ -291,6 +293,44 @@ static void a_late_try_is_given_up_and_undone(void **state) {
     assert_string_equal(w.trace, "alL");
 }
 
+static int do_until_late(void *context, const StepCall *call, Err *err) {
+    note(context, 'u');
+    while (!step_is_late(call))
+        (void)sched_yield();
+    return -ECANCELED;
+}
+
+/* Nothing is undone, whatever was critical. */
+static void a_cancelled_graph_ends(void **state) {
+    const Step steps[] = {
+            {.name = "a", .run = do_a, .undo = undo_a},
+            {.name = "until", .needs = {"a"}, .run = do_until_late, .fallback = do_b},
+            {.name = "slow", .needs = {"a"}, .run = do_wait_until_late, .timeout_usec = HOUR},
+            {.name = "again", .run = do_fail, .retries = 1, .backoff_usec = HOUR},
+            {.name = "c", .needs = {"until"}, .run = do_c},
+    };
+    World w;
+    Graph *g = START(&w, steps);
+    StepReport reports[5];
+    do
+        graph_report(g, reports);
+    while (reports[1].outcome != STEP_RUNNING || reports[2].outcome != STEP_RUNNING ||
+            atomic_load(&w.calls) == 0);
+    graph_cancel(g);
+    GraphState s;
+    assert_int_equal(graph_wait(g, USEC_INFINITY, &s, NULL), 0);
+    assert_int_equal(s, GRAPH_DONE);
+    graph_report(g, reports);
+    assert_int_equal(reports[0].outcome, STEP_DONE);
+    assert_int_equal(reports[1].outcome, STEP_FAILED);
+    assert_string_equal(err_text(&reports[2].err), "the start was given up");
+    assert_int_equal(reports[3].tries, 1);
+    assert_int_equal(reports[4].outcome, STEP_SKIPPED);
+    (void)sem_post(&w.go);
+    graph_free(g);
+    assert_null(strpbrk(w.trace, "Abc"));
+}
+
 static void waiting_has_a_timeout(void **state) {
     const Step steps[] = {{.name = "waits", .run = do_wait_until_late}};
     World w;
@@ -342,6 +382,7 @@ int main(void) {
             cmocka_unit_test(only_the_named_failure_is_retried),
             cmocka_unit_test(a_remark_of_success_is_reported),
             cmocka_unit_test(a_late_try_is_given_up_and_undone),
+            cmocka_unit_test(a_cancelled_graph_ends),
             cmocka_unit_test(waiting_has_a_timeout),
             cmocka_unit_test(bad_tables_are_refused),
     };

@@ -146,6 +146,14 @@ typedef struct Later {
     SegmentState state;
 } Later;
 
+static void *cancel_later(void *context) {
+    Later *l = context;
+    struct timespec t = {.tv_nsec = 30 * 1000 * 1000};
+    (void)nanosleep(&t, NULL);
+    segment_cancel(l->s);
+    return NULL;
+}
+
 static void *publish_later(void *context) {
     Later *l = context;
     struct timespec t = {.tv_nsec = 30 * 1000 * 1000};
@@ -181,6 +189,24 @@ static void waiting_ends_with_the_state(void **state) {
         segment_close(w);
         close(fd);
     }
+}
+
+static void waiting_can_be_cancelled(void **state) {
+    const Fixture *f = *state;
+    (void)unlink(path);
+    Segment *w, *r;
+    assert_int_equal(segment_create(path, f->m, &w, NULL), 0);
+    int fd = weights_open(-1, path, NULL);
+    assert_int_equal(segment_open(fd, path, f->m, &r, NULL), 0);
+    Later l = {.s = r};
+    pthread_t t;
+    assert_int_equal(pthread_create(&t, NULL, cancel_later, &l), 0);
+    assert_int_equal(segment_wait(r, 0, USEC_INFINITY, NULL), -ECANCELED);
+    (void)pthread_join(t, NULL);
+    assert_int_equal(segment_wait(r, 0, USEC_INFINITY, NULL), -ECANCELED);
+    segment_close(r);
+    segment_close(w);
+    close(fd);
 }
 
 static void dead_writer_is_noticed(void **state) {
@@ -297,6 +323,7 @@ int main(void) {
             cmocka_unit_test(unfinished_chunks_start_again),
             cmocka_unit_test(other_manifest_replaces),
             cmocka_unit_test(waiting_ends_with_the_state),
+            cmocka_unit_test(waiting_can_be_cancelled),
             cmocka_unit_test(dead_writer_is_noticed),
             cmocka_unit_test(flipped_bits_are_noticed),
             cmocka_unit_test(foreign_files_are_refused),
