@@ -140,6 +140,21 @@ def case_idle_exit_and_return(m):
     assert_alive(m)
 
 
+def case_loaded_driver_is_not_loaded_again(m):
+    """A start would wait for modprobe."""
+    runs_modprobe = lambda: m.show("modprobe@nvidia_uvm.service", "ConditionResult") == "yes"
+    configure(m, "")
+    get(m, TCP, "/healthz")
+    assert runs_modprobe()
+    m.run("sh", "-c", "mount -o remount,rw /sys && mkdir -p /sys/module/nvidia_uvm")  # a container sees no modules
+    try:
+        configure(m, "")
+        get(m, TCP, "/healthz")
+        assert not runs_modprobe()
+    finally:
+        m.run("rmdir", "/sys/module/nvidia_uvm")
+
+
 def case_no_model_is_503_and_no_failure(m):
     configure(m, "[model]\npath =\n")
     status, body = post(m)
