@@ -553,9 +553,27 @@ static int open_jobs(Daemon *d, Err *err) {
             .changed = wake,
             .context = d,
     };
-    int r = job_queue_open(&options, &d->jobs, err);
-    if (r == 0 && job_queue_warning(d->jobs))
+    return job_queue_open(&options, &d->jobs, err);
+}
+
+/* The model's start is under way by now: nothing of it waits for the history. */
+static void read_jobs(Daemon *d) {
+    Err err = {0};
+    if (job_queue_resume(d->jobs, &err) < 0) {
+        d->jobs = job_queue_close(d->jobs);
+        startup_cancel(d->startup);
+        d->startup = startup_free(d->startup);
+        refuse(d, "Jobs cannot be kept", &err);
+    } else if (job_queue_warning(d->jobs)) {
         log_warning("%s", job_queue_warning(d->jobs));
+    }
+}
+
+static int begin_startup(Daemon *d, Err *err) {
+    d->begun_usec = clock_usec();
+    int r = startup_begin(d->config, &d->listen, wake, d, &d->startup, err);
+    if (r == 0)
+        report_read(d->config->jobs.state_dir, &d->last_start);
     return r;
 }
 
@@ -613,7 +631,11 @@ static int begin(Daemon *d, Err *err) {
         return 0;
     if (r < 0)
         refuse(d, "Jobs cannot be kept", &why);
-    r = open_http(d, err);
+    r = d->refusal[0] ? 0 : begin_startup(d, err);
+    if (r == 0 && d->jobs)
+        read_jobs(d);
+    if (r == 0)
+        r = open_http(d, err);
     if (r == 0)
         r = idle_new(d->loop, idle_usec(d), leave_when_idle, d, &d->idle, err);
     if (r == 0)
@@ -621,12 +643,7 @@ static int begin(Daemon *d, Err *err) {
     if (r < 0 || d->refusal[0])
         return r;
     apply_settings(d);
-    d->begun_usec = clock_usec();
-    report_read(d->config->jobs.state_dir, &d->last_start);
-    r = startup_begin(d->config, &d->listen, wake, d, &d->startup, err);
-    if (r == 0)
-        r = job_queue_start(d->jobs, err);
-    return r;
+    return job_queue_start(d->jobs, err);
 }
 
 static void contend_again(void *context, uint32_t events) {

@@ -83,8 +83,9 @@ static int take_lock(JobQueue *q, Err *err) {
                 (int)strspn(owner, "0123456789"), owner, path);
     }
     char self[24];
-    int n = snprintf(self, sizeof(self), "%d\n", (int)getpid());
-    if (ftruncate(q->lock_fd, 0) < 0 || pwrite(q->lock_fd, self, (size_t)n, 0) < 0)
+    /* As long as any: truncating what was there would be milliseconds of each start. */
+    int n = snprintf(self, sizeof(self), "%-10d\n", (int)getpid());
+    if (pwrite(q->lock_fd, self, (size_t)n, 0) < 0)
         return err_set(err, -errno, "cannot write '%s/lock': %s", path, strerror(errno));
     return 0;
 }
@@ -149,7 +150,7 @@ static int resume_one(JobQueue *q, const JobRow *row, Err *err) {
     return was_running ? job_table_requeue(q->table, row->info.id, false, err) : 0;
 }
 
-static int resume(JobQueue *q, Err *err) {
+static int resume_jobs(JobQueue *q, Err *err) {
     Found f = {0};
     int r = job_table_unfinished(q->table, keep_row, &f, err);
     for (size_t i = 0; i < f.n; i++) {
@@ -169,14 +170,13 @@ static int learn_from(void *context, JobRow *row) {
     return 0;
 }
 
-static int open_all(JobQueue *q, Err *err) {
-    int r = take_directory(q, err);
-    if (r < 0)
-        return r; /* nothing is registered: the caller may try again with the same metrics */
+int job_queue_resume(JobQueue *q, Err *err) {
+    assert(!q->table);
     queue_metrics_init(&q->metrics, q->options.metrics);
-    r = job_table_open(q->options.state_dir, &q->table, &q->warning, err);
+    int r = job_table_open(q->options.state_dir, &q->table, &q->warning, err);
+    q->options.state_dir = NULL; /* the caller's; used until here only */
     if (r == 0)
-        r = resume(q, err);
+        r = resume_jobs(q, err);
     if (r == 0)
         r = job_table_recent(q->table, LEARN_FROM, learn_from, q, err);
     if (r == 0)
@@ -197,8 +197,7 @@ int job_queue_open(const JobQueueOptions *options, JobQueue **ret, Err *err) {
     q->untold = true;
     (void)pthread_mutex_init(&q->lock, NULL); /* neither fails with default attributes */
     (void)pthread_cond_init(&q->wake, NULL);
-    int r = open_all(q, err);
-    q->options.state_dir = NULL; /* the caller's; used while opening only */
+    int r = take_directory(q, err);
     if (r < 0)
         q = job_queue_close(q);
     else

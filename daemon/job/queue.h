@@ -47,13 +47,19 @@ typedef struct JobQueueOptions {
 
 #define JOB_AGEING_USEC (UINT64_C(120) * 1000000)
 
-/* job_queue_open - takes the state directory and puts interrupted jobs where options->resume says.
+/* job_queue_open - takes the state directory; job_queue_resume() must follow, and nothing but
+ * job_queue_close() may be called before it has succeeded.
  *
- * A damaged database is renamed to jobs.db.damaged-TIME and a new one made; job_queue_warning()
- * then says so. Returns 0; -EBUSY when another daemon has the directory; negative errno. */
+ * Returns 0; -EBUSY when another daemon has the directory; negative errno. */
 int job_queue_open(const JobQueueOptions *options, JobQueue **ret, Err *err);
 
-/* job_queue_warning - what open had to repair, one sentence; NULL: nothing. Valid until close. */
+/* job_queue_resume - reads what is kept and puts interrupted jobs where options->resume says.
+ *
+ * A damaged database is renamed to jobs.db.damaged-TIME and a new one made; job_queue_warning()
+ * then says so. Returns 0; negative errno. */
+int job_queue_resume(JobQueue *q, Err *err);
+
+/* job_queue_warning - what had to be repaired, one sentence; NULL: nothing. Valid until close. */
 const char *job_queue_warning(const JobQueue *q);
 
 /* job_queue_start - starts the worker; until then jobs are accepted and wait. */

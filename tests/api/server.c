@@ -212,6 +212,8 @@ static int open_queue(Bench *b, Metrics *m, JobQueue **ret, Err *err) {
             .changed = changed,
             .context = b};
     int r = job_queue_open(&o, ret, err);
+    if (r == 0)
+        r = job_queue_resume(*ret, err);
     return r == 0 ? job_queue_start(*ret, err) : r;
 }
 

@@ -51,6 +51,11 @@ static int life(void *context, Err *err) {
     int k = job_queue_open(&o, &q, err);
     if (k < 0)
         return k;
+    k = job_queue_resume(q, err);
+    if (k < 0) {
+        job_queue_close(q);
+        return k;
+    }
     k = job_queue_submit(q, &r, NULL, ids, err);
     if (k == 0) {
         k = look(q, ids, err);

@@ -130,7 +130,7 @@ static JobQueueOptions options_for(const char *dir, Bench *b) {
 static JobQueue *open_queue(const JobQueueOptions *o, bool start) {
     JobQueue *q = NULL;
     Err err = {0};
-    if (job_queue_open(o, &q, &err) < 0)
+    if (job_queue_open(o, &q, &err) < 0 || job_queue_resume(q, &err) < 0)
         fail_msg("%s", err_text(&err));
     if (start)
         assert_int_equal(job_queue_start(q, NULL), 0);
