@@ -50,10 +50,10 @@ static const Option verify_options[] = {
 const OptionTable model_add_table = {
         .command = "model add",
         .operands = "DIR",
-        .summary = "Adds a checkpoint directory, of the Diffusers layout or of official files\n"
-                   "(.safetensors, .pth). It is checked against the architecture and read once;\n"
-                   "its files stay where they are, a manifest is written. An interrupted run goes\n"
-                   "on where it was.",
+        .summary = "Adds a checkpoint directory. It has the Diffusers layout or official files\n"
+                   "(.safetensors, .pth), is checked against the architecture, and is read once.\n"
+                   "Its files stay where they are; a manifest is written. An interrupted run is\n"
+                   "taken up where it stopped.",
         .option = add_options,
         .n_options = ARRAY_LEN(add_options),
         .min_operands = 1,
@@ -78,8 +78,9 @@ const OptionTable model_verify_table = {
 const OptionTable hugepages_table = {
         .command = "hugepages",
         .operands = "[NAME]",
-        .summary = "Shows the huge pages needed and had. With the commands that get missing ones;\n"
-                   "changes nothing.",
+        .summary =
+                "Shows how many huge pages a model needs and the kernel has. Names the commands\n"
+                "that get missing ones; changes nothing.",
         .max_operands = 1,
 };
 

@@ -171,20 +171,18 @@ typedef union AnyOptions {
     ModelVerifyOptions verify;
 } AnyOptions;
 
+/* The command and the first sentence of its summary. */
+static void print_summary(const OptionTable *t) {
+    int used = printf("  %s %s", t->command, t->operands);
+    (void)printf("%*s%.*s\n", MAX(26 - used, 1), "", (int)strcspn(t->summary, ".\n"), t->summary);
+}
+
 static void print_help(void) {
     (void)printf("Usage: preheatctl [OPTION]... COMMAND [...]\n\nCommands:\n");
-    for (size_t i = 0; i < ARRAY_LEN(commands); i++) {
-        const OptionTable *t = commands[i].table;
-        size_t n = strcspn(t->summary, ".");
-        int used = printf("  %s %s", t->command, t->operands);
-        (void)printf("%*s%.*s\n", MAX(26 - used, 1), "", (int)n, t->summary);
-    }
+    for (size_t i = 0; i < ARRAY_LEN(commands); i++)
+        print_summary(commands[i].table);
     (void)printf("\nOptions before the command:\n");
-    for (size_t i = 0; i < ARRAY_LEN(global_options); i++) {
-        const Option *o = &global_options[i];
-        int used = printf("  --%s %s", o->name, o->metavar ? o->metavar : "");
-        (void)printf("%*s%s\n", MAX(26 - used, 1), "", o->help);
-    }
+    options_print(&global_table, stdout);
     (void)printf("\n'preheatctl COMMAND --help' shows a command's options.\n\n"
                  "Exit status: %d done, %d failed here, %d wrong command line, %d server not "
                  "reachable, %d refused by\nthe server, %d the job failed, %d a model's files are "
@@ -288,6 +286,25 @@ static int run_command(const Command *command, Context *x, const void *options, 
     return r;
 }
 
+/* No command of these words: argc is not 0, or none is there. */
+static int refuse_command(int argc, char *const *argv, Err *err) {
+    static const char see[] = "see 'preheatctl --help'";
+    if (argc == 0)
+        return err_set(err, CTL_USAGE, "a command is missing; %s", see);
+    bool group = false; /* the first of two words */
+    for (size_t i = 0; i < ARRAY_LEN(commands); i++) {
+        const char *name = commands[i].table->command;
+        size_t n = strcspn(name, " ");
+        group |= name[n] && strlen(argv[0]) == n && strncmp(name, argv[0], n) == 0;
+    }
+    bool two = argc > 1 && argv[1][0] != '-';
+    if (group && !two)
+        return err_set(
+                err, CTL_USAGE, "'%s' is only the first word of a command; %s", argv[0], see);
+    return err_set(err, CTL_USAGE, "there is no command '%s%s%s'; %s", argv[0], group ? " " : "",
+            group ? argv[1] : "", see);
+}
+
 static int fail(int r, const Err *err) {
     (void)fprintf(stderr, "preheatctl: %s\n", err_text(err));
     return exit_status(r);
@@ -317,15 +334,8 @@ int main(int argc, char **argv) {
     argc -= 1 + n_global;
     argv += 1 + n_global;
     const Command *command = find_command(argc, argv, &n_words);
-    if (!command) {
-        bool two = argc > 1 && argv[1][0] != '-';
-        if (argc == 0)
-            (void)err_set(&err, CTL_USAGE, "a command is missing; see 'preheatctl --help'");
-        else
-            (void)err_set(&err, CTL_USAGE, "there is no command '%s%s%s'; see 'preheatctl --help'",
-                    argv[0], two ? " " : "", two ? argv[1] : "");
-        return fail(CTL_USAGE, &err);
-    }
+    if (!command)
+        return fail(refuse_command(argc, argv, &err), &err);
     r = options_parse(
             command->table, argc - n_words, argv + n_words, &options, &x.operand, &help, &err);
     if (r < 0)

@@ -116,8 +116,15 @@ static int transport_failed(const Client *c, CURLcode code, const Answer *a, Err
         return err_set(err, -EIO, "cannot read a file that was to be sent");
     long os_errno = 0;
     (void)curl_easy_getinfo(c->curl, CURLINFO_OS_ERRNO, &os_errno);
-    const char *hint = c->options.socket && (os_errno == ENOENT || os_errno == ECONNREFUSED)
-                               ? "; is preheatd.socket started?"
+    const char *socket = c->options.socket;
+    if (code == CURLE_COULDNT_CONNECT && socket && os_errno == EACCES)
+        return err_set(err, CTL_UNREACHABLE, "you may not use %s%s", c->where,
+                str_eq(socket, CLIENT_SOCKET)
+                        ? ": root and members of group preheat may; --url http://127.0.0.1:8484 "
+                          "needs neither"
+                        : "");
+    const char *hint = socket && (os_errno == ENOENT || os_errno == ECONNREFUSED)
+                               ? "; is preheatd-api.socket started?"
                                : "";
     if (code == CURLE_COULDNT_CONNECT && os_errno)
         return err_set(err, CTL_UNREACHABLE, "nobody answers at %s: %s%s", c->where,

@@ -134,18 +134,25 @@ int options_parse(const OptionTable *t, int argc, char *const *argv, void *ret,
     return check_operands(t, n_operands, extra, err);
 }
 
+static void print_option(const Option *o, FILE *f) {
+    char left[40]; /* longer than the longest of the tables, asserted */
+    int n = snprintf(left, sizeof(left), "%c%c%s --%s%s%s", o->letter ? '-' : ' ',
+            o->letter ? o->letter : ' ', o->letter ? "," : " ", o->name, o->metavar ? " " : "",
+            o->metavar ? o->metavar : "");
+    assert(n > 0 && (size_t)n < sizeof(left));
+    (void)fprintf(f, "  %-28s %s\n", left, o->help);
+}
+
+void options_print(const OptionTable *t, FILE *f) {
+    static const Option help = {.name = "help", .letter = 'h', .help = "print this"};
+    for (size_t i = 0; i < t->n_options; i++)
+        print_option(&t->option[i], f);
+    print_option(&help, f);
+}
+
 void options_print_help(const OptionTable *t, FILE *f) {
-    (void)fprintf(f, "Usage: preheatctl [--socket PATH | --url URL] %s%s%s%s\n\n%s\n", t->command,
+    (void)fprintf(f, "Usage: preheatctl [OPTION]... %s%s%s%s\n\n%s\n", t->command,
             t->n_options ? " [OPTION]..." : "", t->operands[0] ? " " : "", t->operands, t->summary);
-    if (t->n_options)
-        (void)fprintf(f, "\nOptions:\n");
-    for (size_t i = 0; i < t->n_options; i++) {
-        const Option *o = &t->option[i];
-        char left[40]; /* longer than the longest of the tables, asserted */
-        int n = snprintf(left, sizeof(left), "%c%c%s --%s%s%s", o->letter ? '-' : ' ',
-                o->letter ? o->letter : ' ', o->letter ? "," : " ", o->name, o->metavar ? " " : "",
-                o->metavar ? o->metavar : "");
-        assert(n > 0 && (size_t)n < sizeof(left));
-        (void)fprintf(f, "  %-28s %s\n", left, o->help);
-    }
+    (void)fprintf(f, "\nOptions:\n");
+    options_print(t, f);
 }

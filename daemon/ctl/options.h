@@ -29,7 +29,7 @@ typedef struct Option {
 typedef struct OptionTable {
     const char *command;  /* "model add" */
     const char *operands; /* as help shows them: "PROMPT", "[NAME]", "" */
-    const char *summary;  /* one sentence */
+    const char *summary; /* the first sentence also stands beside the command in the general help */
     const Option *option;
     size_t n_options;
     size_t min_operands, max_operands;
@@ -45,7 +45,10 @@ typedef struct OptionTable {
 int options_parse(const OptionTable *t, int argc, char *const *argv, void *ret,
         const char **operands, bool *ret_help, Err *err);
 
-/* options_print_help - usage, summary and one line an option. */
+/* options_print - one line an option, --help being the last. */
+void options_print(const OptionTable *t, FILE *f);
+
+/* options_print_help - usage, summary and the options. */
 void options_print_help(const OptionTable *t, FILE *f);
 
 /* options_parse_size - "832x480" into its two numbers; 0 or -EINVAL. */

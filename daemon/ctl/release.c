@@ -21,14 +21,13 @@
 
 static const Option options[] = {
         {"idle", 0, OPTION_FLAG, offsetof(ReleaseOptions, idle), NULL,
-                "only if preheatd has been gone for [backend] park_release, or vram_floor is not "
-                "free"},
+                "only after [backend] park_release, or with less than vram_floor free"},
 };
 
 const OptionTable release_table = {
         .command = "release",
         .operands = "",
-        .summary = "give back the GPU memory that holds parked weights",
+        .summary = "Gives back the GPU memory in which weights are parked.",
         .option = options,
         .n_options = ARRAY_LEN(options),
 };

@@ -55,7 +55,7 @@ for command in "${commands[@]}"; do
         expect "preheatctl $command $option" "$option"
     done
 done
-for option in $(grep -oE '^  --[a-z][a-z-]+' <<<"$help"); do
+for option in $(sed -n '/^Options/,$p' <<<"$help" | grep -oE '^ +(-[a-z], )?--[a-z][a-z-]+' | grep -oE -- '--?[a-z][a-z-]*'); do
     expect "preheatctl $option" "$option"
 done
 echo "$n places"

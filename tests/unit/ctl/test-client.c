@@ -4,6 +4,9 @@
 #include "ctl/client.h"
 #include "ctl/exit.h"
 
+#include <sys/fsuid.h>
+#include <sys/stat.h>
+
 static bool always(void *context) {
     return true;
 }
@@ -63,8 +66,28 @@ static void nobody_there(void **state) {
     assert_int_equal(client_get(c, "/x", &answer, &err), CTL_UNREACHABLE);
     assert_string_equal(err_text(&err),
             "nobody answers at socket '/nowhere/api.sock': No such file "
-            "or directory; is preheatd.socket started?");
+            "or directory; is preheatd-api.socket started?");
     assert_null(client_free(c));
+}
+
+static void a_closed_socket_is_no_absent_server(void **state) {
+    Canned server;
+    static const CannedAnswer none[1];
+    canned_start(&server, none, 0);
+    ClientOptions o = {.socket = server.path};
+    Client *c = NULL;
+    json_t *answer = NULL;
+    Err err = {0};
+    assert_int_equal(client_new(&o, &c, NULL), 0);
+    assert_int_equal(chmod(server.path, 0), 0);
+    (void)setfsuid(
+            65534); /* of this thread, with what root may; nothing where the test is not root */
+    int r = client_get(c, "/x", &answer, &err);
+    (void)setfsuid(geteuid());
+    assert_int_equal(r, CTL_UNREACHABLE);
+    assert_true(strncmp(err_text(&err), "you may not use socket '", 24) == 0);
+    assert_null(client_free(c));
+    canned_stop(&server);
 }
 
 static void waiting_can_be_ended(void **state) {
@@ -133,6 +156,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
             cmocka_unit_test(answers_are_told_apart),
             cmocka_unit_test(nobody_there),
+            cmocka_unit_test(a_closed_socket_is_no_absent_server),
             cmocka_unit_test(waiting_can_be_ended),
             cmocka_unit_test(forms_carry_text_and_files),
             cmocka_unit_test(bodies_go_to_files_only_when_good),

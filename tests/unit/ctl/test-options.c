@@ -3,6 +3,8 @@
 #include "ctl/generate.h"
 #include "ctl/jobs.h"
 #include "ctl/options.h"
+#include "ctl/release.h"
+#include "ctl/start-report.h"
 #include "ctl/status.h"
 
 #include <errno.h>
@@ -89,11 +91,14 @@ static void mistakes_are_named(void **state) {
 
 /* Every option of every table fits its column, has a help and a letter of its own. */
 static void tables_are_sound(void **state) {
-    static const OptionTable *const tables[] = {
-            &generate_table, &jobs_list_table, &jobs_cancel_table, &jobs_get_table, &status_table};
+    static const OptionTable *const tables[] = {&generate_table, &jobs_list_table,
+            &jobs_cancel_table, &jobs_get_table, &status_table, &release_table,
+            &start_report_table};
     for (size_t i = 0; i < sizeof(tables) / sizeof(tables[0]); i++) {
         const OptionTable *t = tables[i];
-        assert_non_null(strchr(t->summary, '.'));
+        size_t sentence = strcspn(t->summary, ".\n"); /* what the general help shows */
+        assert_true(t->summary[sentence] == '.' && sentence < 70);
+        assert_true(t->summary[0] >= 'A' && t->summary[0] <= 'Z');
         for (size_t k = 0; k < t->n_options; k++) {
             const Option *o = &t->option[k];
             assert_true(o->help[0] && strlen(o->help) < 80);
@@ -108,7 +113,8 @@ static void tables_are_sound(void **state) {
         rewind(f);
         char line[256];
         while (fgets(line, sizeof(line), f))
-            assert_true(strlen(line) <= 120);
+            assert_true(strlen(line) <= 100);
+        assert_string_equal(line, "  -h, --help                   print this\n");
         (void)fclose(f);
     }
 }
