@@ -75,6 +75,7 @@ static void set_checkpoint(Startup *p, Checkpoint *c) {
     (void)pthread_mutex_unlock(&p->lock);
 }
 
+/* A segment that a warm-up left half filled, when it failed or was killed, is as good as none. */
 static int step_segment(void *context, const StepCall *call, Err *err) {
     Startup *p = context;
     p->segment_fd = weights_open(p->weights_fd, p->config->model.segment, err);
@@ -84,6 +85,11 @@ static int step_segment(void *context, const StepCall *call, Err *err) {
     int r = checkpoint_open_segment(p->manifest, p->segment_fd, p->config->model.segment, &c, err);
     if (r < 0)
         return r;
+    r = checkpoint_check_supply(c, err);
+    if (r < 0) {
+        checkpoint_free(c);
+        return r;
+    }
     set_checkpoint(p, c);
     set_start(p, JOB_START_COLD_HOST);
     return 0;

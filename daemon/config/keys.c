@@ -140,8 +140,8 @@ static const Key keys[] = {
         "Time for each try at opening the device, the manifest and the weights; clients of a device "
         "that does not answer then get 503. Their load has [warmup] timeout."},
     {"daemon", "start_fallback", KEY_CHOICE, AT(daemon.start_fallback), 0, 0, NULL, "no yes", "yes",
-        "Whether a start reads the checkpoint's files where the segment is missing or damaged; no "
-        "answers 503 instead of a start that takes as long as the disk."},
+        "Whether a start reads the checkpoint's files where the segment is missing, damaged or left "
+        "half filled; no answers 503 instead of a start that takes as long as the disk."},
     {"daemon", "start_variants", KEY_TEXT, AT(daemon.start_variants), 0, 1024, "none", NULL, "",
         "Files of this syntax, with spaces between, to try settings against each other: each start "
         "reads one, drawn at random, on top of the rest. `preheatctl start-report --compare` sets "

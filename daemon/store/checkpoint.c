@@ -85,6 +85,10 @@ int checkpoint_open_segment(
     return 0;
 }
 
+int checkpoint_check_supply(const Checkpoint *c, Err *err) {
+    return c->segment ? segment_check_supply(c->segment, err) : 0;
+}
+
 Checkpoint *checkpoint_free(Checkpoint *c) {
     if (!c)
         return NULL;

@@ -57,6 +57,9 @@ int checkpoint_file(
 enum { CHECKPOINT_TIMEOUT = 1 };
 int checkpoint_wait(Checkpoint *c, View v, uint64_t timeout_usec, Err *err);
 
+/* checkpoint_check_supply - as segment_check_supply(): that all bytes are there, or may come. */
+int checkpoint_check_supply(const Checkpoint *c, Err *err);
+
 /* checkpoint_cancel - as segment_cancel(), for all who wait. Any thread. */
 void checkpoint_cancel(Checkpoint *c);
 

@@ -256,6 +256,24 @@ static int say_bad(const Segment *s, size_t chunk, Err *err) {
             (uintmax_t)c->bytes, (uintmax_t)c->offset, manifest_file(s->m, c->file)->path);
 }
 
+static int say_abandoned(const Segment *s, size_t chunk, Err *err) {
+    return err_set(err, -EPIPE, "segment: chunk %zu of %zu is not loaded and nobody loads it",
+            chunk, manifest_n_chunks(s->m));
+}
+
+int segment_check_supply(const Segment *s, Err *err) {
+    /* Asked before the words are read: a writer that publishes and leaves is not missed. */
+    bool has_writer = segment_has_writer(s);
+    for (size_t i = 0; i < manifest_n_chunks(s->m); i++) {
+        SegmentState state = segment_state(s, i);
+        if (state == SEGMENT_BAD)
+            return say_bad(s, i, err);
+        if (state != SEGMENT_READY && !has_writer)
+            return say_abandoned(s, i, err);
+    }
+    return 0;
+}
+
 int segment_wait(Segment *s, size_t chunk, uint64_t timeout_usec, Err *err) {
     uint64_t deadline = clock_deadline(timeout_usec);
     for (;;) {
@@ -273,9 +291,7 @@ int segment_wait(Segment *s, size_t chunk, uint64_t timeout_usec, Err *err) {
         if (!segment_has_writer(s)) {
             if (segment_state(s, chunk) == SEGMENT_READY)
                 return 0;
-            return err_set(err, -EPIPE,
-                    "segment: chunk %zu of %zu is not loaded and nobody loads it", chunk,
-                    manifest_n_chunks(s->m));
+            return say_abandoned(s, chunk, err);
         }
         uint64_t usec = MIN(left, (uint64_t)WRITER_CHECK_USEC);
         struct timespec t = {.tv_sec = (time_t)(usec / USEC_PER_SEC),

@@ -92,6 +92,11 @@ SegmentState segment_state(const Segment *s, size_t chunk);
 enum { SEGMENT_TIMEOUT = 1 };
 int segment_wait(Segment *s, size_t chunk, uint64_t timeout_usec, Err *err);
 
+/* segment_check_supply - every chunk is ready or may become it.
+ *
+ * Returns 0; -EBADMSG when one is bad; -EPIPE when one is not ready and no writer is alive. */
+int segment_check_supply(const Segment *s, Err *err);
+
 /* segment_cancel - from now on nobody waits: segment_wait() returns what is known, also where it is
  * waiting, within 0.2 s. Any thread. */
 void segment_cancel(Segment *s);

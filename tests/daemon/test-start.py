@@ -291,6 +291,23 @@ def damaged_segment():
             assert segment.name in d.refusal() and len(errors(d)) == 1, d.said()
 
 
+def abandoned_segment():
+    """As a warm-up leaves it that failed half way: nobody goes on, the files serve."""
+    with Place(MODEL, MEDIA) as place, tempfile.TemporaryDirectory(dir="/dev/shm", prefix="preheat-test-") as memory:
+        model = {"segment": f"{memory}/weights"}
+        warmup = [os.path.join(os.path.dirname(PREHEATD), "preheat-warmup"), "--config", place.configure({"model": model})]
+        subprocess.run(warmup, check=True, capture_output=True)
+        with open(model["segment"], "r+b") as segment:
+            segment.seek(4096 + 4)  # the second chunk's state, see store/segment-format.h
+            segment.write(bytes(4))  # empty
+        with Daemon(PREHEATD, place, model=model) as d:
+            assert d.wait(d.create(**QUICK))["status"] == "completed", d.said()
+            lines = [line for line in lines_of(d.said(), 4) if "Step 'weights' of the start: " in line]
+            assert len(lines) == 1 and "chunk 1 of 3 is not loaded and nobody loads it" in lines[0], d.said()
+        with Daemon(PREHEATD, place, model=model, daemon={"start_fallback": "no"}) as d:
+            assert "nobody loads it" in d.refusal() and len(errors(d)) == 1, d.said()
+
+
 def take_state(place):
     fd = os.open(place.state / "lock", os.O_RDWR | os.O_CREAT, 0o640)
     fcntl.flock(fd, fcntl.LOCK_EX)
@@ -360,7 +377,7 @@ def variants_are_drawn_and_compared():
 CASES = (starts_under_load, requests_during_one_start, media_child_missing, manifest_damaged,
          state_directory_cannot_be_written, two_daemons_contend, versions_differ, device_memory_comes_late, device_that_does_not_answer, answers_before_the_device_does,
          memory_is_reserved_without_a_job,
-         damaged_segment, state_directory_is_let_go, state_directory_is_kept, variants_are_drawn_and_compared, degraded_by_a_damaged_ladder)
+         damaged_segment, abandoned_segment, state_directory_is_let_go, state_directory_is_kept, variants_are_drawn_and_compared, degraded_by_a_damaged_ladder)
 
 
 def main():

@@ -229,10 +229,15 @@ static void dead_writer_is_noticed(void **state) {
     assert_int_equal(segment_open(fd, path, f->m, &r, NULL), 0);
     assert_true(segment_has_writer(r));
     assert_int_equal(segment_wait(r, 0, 10 * USEC_PER_MSEC, NULL), SEGMENT_TIMEOUT);
+    assert_int_equal(segment_check_supply(r, NULL), 0);
     (void)kill(child, SIGKILL);
     (void)waitpid(child, NULL, 0);
     assert_false(segment_has_writer(r));
     assert_int_equal(segment_wait(r, 0, 10 * USEC_PER_SEC, NULL), -EPIPE);
+    Checkpoint *checkpoint;
+    assert_int_equal(checkpoint_open_segment(f->m, fd, path, &checkpoint, NULL), 0);
+    assert_int_equal(checkpoint_check_supply(checkpoint, NULL), -EPIPE);
+    assert_null(checkpoint_free(checkpoint));
     segment_close(r);
     close(fd);
     close(ready[0]);
