@@ -94,9 +94,10 @@ static void show(
         const char *what, uint64_t done, uint64_t total, uint64_t rate_bytes, uint64_t usec) {
     double rate = usec ? (double)rate_bytes / (double)usec / 1e3 : 0; /* GB/s */
     double eta = rate > 0 ? (double)(total - done) / 1e9 / rate : 0;
-    notify_status("%s: %.0f %%, %.1f of %.1f GB, %.2f GB/s, %.0f s left", what,
-            total ? 100.0 * (double)done / (double)total : 100.0, (double)done / 1e9,
-            (double)total / 1e9, rate, eta);
+    char have[STR_BYTES_SIZE], all[STR_BYTES_SIZE];
+    notify_status("%s: %.0f %%, %s of %s, %.2f GB/s, %.0f s left", what,
+            total ? 100.0 * (double)done / (double)total : 100.0, str_bytes(have, (double)done),
+            str_bytes(all, (double)total), rate, eta);
 }
 
 /* While bytes come in, the start is not hung; nor while a source is waited for, which the remote's
@@ -223,14 +224,22 @@ static void tell_filled(const Warmup *w, const Manifest *m, const FillReport *f)
     (void)snprintf(seconds, sizeof(seconds), "SECONDS=%.3f", elapsed);
     LogFields fields = {LOG_ID_WARM, model, bytes, seconds, NULL};
     double rate = elapsed > 0 ? (double)f->read_bytes / 1e9 / elapsed : 0;
+    char all[STR_BYTES_SIZE], read[STR_BYTES_SIZE], cached[STR_BYTES_SIZE];
+    (void)str_bytes(all, (double)manifest_weight_bytes(m));
+    if (f->read_bytes == 0) {
+        log_line(LOG_NOTICE, fields,
+                "%s resident in %zu chunks after %.3f s: %zu were there, nothing was read", all,
+                f->n_chunks, elapsed, f->n_found_ready);
+        notify_status("resident: %s, which were there", all);
+        return;
+    }
+    (void)str_bytes(read, (double)f->read_bytes);
     log_line(LOG_NOTICE, fields,
-            "%.2f GB resident in %zu chunks after %.3f s: %zu were, %.2f GB read by %s (%.2f GB/s, "
-            "%.2f GB of it cached), %zu retries",
-            (double)manifest_weight_bytes(m) / 1e9, f->n_chunks, elapsed, f->n_found_ready,
-            (double)f->read_bytes / 1e9, f->reader, rate, (double)f->cached_bytes / 1e9,
-            f->n_retries);
-    notify_status("resident: %.1f GB, %.1f GB of it read in %.1f s, %.2f GB/s",
-            (double)manifest_weight_bytes(m) / 1e9, (double)f->read_bytes / 1e9, elapsed, rate);
+            "%s resident in %zu chunks after %.3f s: %zu were there, %s read by %s at %.2f GB/s "
+            "(%s of it from the page cache), %zu retries",
+            all, f->n_chunks, elapsed, f->n_found_ready, read, f->reader, rate,
+            str_bytes(cached, (double)f->cached_bytes), f->n_retries);
+    notify_status("resident: %s, %s of it read in %.1f s at %.2f GB/s", all, read, elapsed, rate);
 }
 
 static void tell_failed(const Warmup *w, const char *why) {
@@ -247,7 +256,8 @@ static void tell_failed(const Warmup *w, const char *why) {
 static void drop_other_models(const Warmup *w) {
     size_t n = w->o->segment ? 0 : place_evict_others(w->segment);
     if (n)
-        log_info("removed the segments of %zu models that are no longer configured", n);
+        log_info("removed %zu segment%s of models that are no longer configured", n,
+                n == 1 ? "" : "s");
 }
 
 static int run_without_model(const Warmup *w, Err *err) {

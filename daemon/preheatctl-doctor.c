@@ -21,6 +21,7 @@
 #error "PREHEAT_SBIN_DIR comes from daemon/meson.build"
 #endif
 
+#define AS_ROOT "run this as root"
 #define VERSIONS_MAX_BYTES ((size_t)65536)
 
 static const Option options[] = {
@@ -115,11 +116,20 @@ static void check_model(const Config *config, const json_t *status, Findings *f)
                 "%s: %s", text_at(model, "name"), text_at(model, "problem"));
         return;
     }
-    findings_add(f, "model", FINDING_OK, NULL, "%s in '%s'", text_at(model, "name"),
-            text_at(model, "root"));
+    Err err = {0};
+    if (model_check_readable(config, &err) < 0)
+        findings_add(f, "model", FINDING_PROBLEM,
+                "let this user read the files and enter their directories; ls -ld shows the rights",
+                "%s", err_text(&err));
+    else
+        findings_add(f, "model", FINDING_OK, NULL, "%s in '%s'", text_at(model, "name"),
+                text_at(model, "root"));
     json_int_t n = json_integer_value(json_object_get(segment, "n_chunks"));
     json_int_t n_ready = json_integer_value(json_object_get(segment, "n_ready"));
-    if (text_at(segment, "problem")[0])
+    const char *warm_up = text_at(json_object_get(status, "keeping"), "warm_up");
+    if (json_is_true(json_object_get(segment, "denied")))
+        findings_add(f, "weights", FINDING_NOTE, AS_ROOT, "%s", text_at(segment, "problem"));
+    else if (text_at(segment, "problem")[0])
         findings_add(f, "weights", FINDING_NOTE, "systemctl start preheat-warmup.service",
                 "'%s': %s", text_at(segment, "path"), text_at(segment, "problem"));
     else if (n_ready < n)
@@ -127,7 +137,8 @@ static void check_model(const Config *config, const json_t *status, Findings *f)
                 json_is_true(json_object_get(segment, "filling"))
                         ? "wait"
                         : "systemctl restart preheat-warmup.service",
-                "%jd of %jd chunks are in memory", (intmax_t)n_ready, (intmax_t)n);
+                "%jd of %jd chunks are in memory%s%s", (intmax_t)n_ready, (intmax_t)n,
+                warm_up[0] ? "; the warm-up: " : "", warm_up);
     else
         findings_add(f, "weights", FINDING_OK, NULL, "all in memory, in %s",
                 text_at(segment, "backing"));
@@ -143,18 +154,18 @@ static void check_state(const Config *config, Findings *f) {
     }
     if (access(dir, W_OK) < 0) {
         findings_add(f, "state", geteuid() == 0 ? FINDING_PROBLEM : FINDING_NOTE,
-                geteuid() == 0 ? "mount it writable" : "run this as root", "'%s': %s", dir,
-                strerror(errno));
+                geteuid() == 0 ? "mount it writable" : AS_ROOT, "'%s': %s", dir, strerror(errno));
         return;
     }
+    char left[STR_BYTES_SIZE], most[STR_BYTES_SIZE];
     uint64_t n_free = (uint64_t)v.f_bavail * v.f_frsize;
     if (n_free < config->jobs.max_stored_bytes)
         findings_add(f, "state", FINDING_NOTE, "free some, or lower [jobs] max_stored_bytes",
-                "'%s' has %.1f GB free, videos may take %.1f GB", dir, (double)n_free / 1e9,
-                (double)config->jobs.max_stored_bytes / 1e9);
+                "'%s' has %s free, videos may take %s", dir, str_bytes(left, (double)n_free),
+                str_bytes(most, (double)config->jobs.max_stored_bytes));
     else
-        findings_add(
-                f, "state", FINDING_OK, NULL, "'%s' has %.1f GB free", dir, (double)n_free / 1e9);
+        findings_add(f, "state", FINDING_OK, NULL, "'%s' has %s free", dir,
+                str_bytes(left, (double)n_free));
 }
 
 static void check_parking(const Config *config, Findings *f) {
@@ -191,7 +202,11 @@ static void check_machine(const Config *config, const json_t *status, Findings *
             json_object_get(json_object_get(status, "model"), "weight_bytes"));
     uint64_t n_held = model_pages_held(config);
     _cleanup_free_ char *file = model_largest_file(config);
-    probe_huge_pages(f, pages, n_held);
+    if (json_is_true(json_object_get(json_object_get(status, "segment"), "denied")))
+        findings_add(f, "huge pages", FINDING_NOTE, AS_ROOT,
+                "whether the weights are in them is not shown to you");
+    else
+        probe_huge_pages(f, pages, n_held);
     probe_memory(f, "/proc/meminfo", n_held ? 0 : bytes, config->warmup.free_memory_floor);
     probe_memlock(f);
     if (file)

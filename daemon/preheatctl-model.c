@@ -8,6 +8,7 @@
 #include "base/str.h"
 #include "ctl/exit.h"
 #include "ctl/hugepages.h"
+#include "ctl/probe.h"
 #include "ctl/sha256.h"
 #include "ctl/units.h"
 #include "model/model.h"
@@ -22,6 +23,7 @@
 #include <limits.h>
 #include <sys/stat.h>
 
+#define DAEMON_USER "preheat"
 #define MAX_NAME 64
 #define MAX_SUMS_BYTES ((size_t)1 << 20)
 #define SUM_READ_BYTES ((size_t)1 << 20)
@@ -199,6 +201,18 @@ static int chunk_size_of(const ModelAddOptions *o, uint64_t *ret, Err *err) {
     return 0;
 }
 
+static int check_readable(const Manifest *m, Err *err) {
+    for (size_t i = 0; geteuid() == 0 && i < manifest_n_files(m); i++) {
+        _cleanup_free_ char *path =
+                str_format("%s/%s", manifest_root(m), manifest_file(m, i)->path);
+        int r = path ? probe_open_as(DAEMON_USER, path) : -ENOMEM;
+        if (r < 0)
+            return err_set(err, r, "user '" DAEMON_USER "' cannot read '%s': %s", path ? path : "",
+                    strerror(-r));
+    }
+    return 0;
+}
+
 int model_add(const Config *config, const char *dir, const ModelAddOptions *o, Terminal *t,
         FILE *out, Err *err) {
     AddJob job = {0};
@@ -236,12 +250,18 @@ int model_add(const Config *config, const char *dir, const ModelAddOptions *o, T
     Digest digest = manifest_digest(m);
     terminal_bytes(&size, (double)manifest_weight_bytes(m));
     (void)fprintf(out,
-            "%s: %zu tensors, %s in %zu files, %zu chunks\nTo serve it, under [model] in %s: "
-            "name = %s, path = %s\n"
+            "%s: %zu tensors, %s in %zu files, %zu chunks\n"
+            "To serve it, write into a file of %s.d:\n"
+            "  [model]\n"
+            "  name = %s\n"
+            "  path = %s\n"
             "The manifest's digest, for manifest_digest where others fetch it: %s\n",
             name, manifest_n_tensors(m), size.data ? size.data : "", manifest_n_files(m),
-            manifest_n_chunks(m), config_default_path(), name, full, digest_hex(&digest, hex));
+            manifest_n_chunks(m), config_default_path(), name, path, digest_hex(&digest, hex));
     buf_done(&size);
+    Err why = {0};
+    if (check_readable(m, &why) < 0)
+        (void)fprintf(out, "It cannot be served yet: %s\n", err_text(&why));
     return 0;
 }
 
@@ -329,7 +349,13 @@ static int load_named(
         return err_set(err, -ENOMEM, "no memory for a path");
     if (access(path, F_OK) < 0 && str_eq(name, config->model.name) && configured_where(config)[0])
         return configured_manifest(config, ret, err);
-    return manifest_load(path, ret, err);
+    int loaded = manifest_load(path, ret, err);
+    if (loaded == -ENOENT && !models_dir) {
+        err_clear(err);
+        return err_set(
+                err, loaded, "no model '%s' was added; 'preheatctl model list' shows them", name);
+    }
+    return loaded;
 }
 
 static int sum_file(const char *path, uint64_t n_bytes, Shown *shown,
@@ -422,6 +448,18 @@ int model_verify(const Config *config, const char *name, const ModelVerifyOption
     return 0;
 }
 
+static bool is_direct(const Config *config) {
+    return config->model.source[0] && config->source.mode == CONFIG_SOURCE_DIRECT;
+}
+
+int model_check_readable(const Config *config, Err *err) {
+    _cleanup_(manifest_freep) Manifest *m = NULL;
+    if (!configured_where(config)[0] || is_direct(config))
+        return 0;
+    int r = configured_manifest(config, &m, err);
+    return r < 0 ? r : check_readable(m, err);
+}
+
 uint64_t model_pages_held(const Config *config) {
     uint64_t n = 0;
     for (int i = PLACE_GIGANTIC; i <= PLACE_CONFIGURED; i++) {
@@ -483,8 +521,10 @@ static json_t *segment_status(const Config *config, const Manifest *m) {
     if (fd == -ENOENT)
         return json_pack(
                 "{ss ss}", "path", config->model.segment, "problem", "nothing is warmed up");
-    if (fd < 0 || segment_open(fd, config->model.segment, m, &s, &err) < 0)
-        return json_pack("{ss ss}", "path", config->model.segment, "problem", err_text(&err));
+    int r = fd < 0 ? fd : segment_open(fd, config->model.segment, m, &s, &err);
+    if (r < 0)
+        return json_pack("{ss ss sb}", "path", config->model.segment, "problem", err_text(&err),
+                "denied", r == -EACCES);
     json_int_t n_ready = 0, n_bad = 0;
     for (size_t i = 0; i < manifest_n_chunks(m); i++) {
         n_ready += segment_state(s, i) == SEGMENT_READY;
@@ -494,10 +534,6 @@ static json_t *segment_status(const Config *config, const Manifest *m) {
             backing_of(s), "files", segment_files(config, s), "n_chunks",
             (json_int_t)manifest_n_chunks(m), "n_ready", n_ready, "n_bad", n_bad, "filling",
             segment_has_writer(s));
-}
-
-static bool is_direct(const Config *config) {
-    return config->model.source[0] && config->source.mode == CONFIG_SOURCE_DIRECT;
 }
 
 static void add_model(const Config *config, json_t *all, const Manifest *m) {

@@ -41,6 +41,10 @@ int model_hugepages(const Config *config, const char *name, FILE *out, Err *err)
  * learnt is told there as a problem. NULL when out of memory. */
 json_t *model_status(const Config *config);
 
+/* model_check_readable - that the daemon's user may read every file of the configured model; for
+ * root, and 0 where another asks or the files are not here. A sentence says which it may not. */
+int model_check_readable(const Config *config, Err *err);
+
 /* model_pages_held - huge pages that the segment's file has; 0 where there is none. */
 uint64_t model_pages_held(const Config *config);
 

@@ -86,6 +86,17 @@ static size_t utf8_sequence(const unsigned char *s, size_t n) {
     return len;
 }
 
+const char *str_bytes(char text[static STR_BYTES_SIZE], double bytes) {
+    static const char *const units[] = {"B", "kB", "MB", "GB", "TB"};
+    size_t unit = 0;
+    while (bytes >= 999.95 && unit + 1 < ARRAY_LEN(units)) {
+        bytes /= 1000;
+        unit++;
+    }
+    (void)snprintf(text, STR_BYTES_SIZE, unit ? "%.1f %s" : "%.0f %s", bytes, units[unit]);
+    return text;
+}
+
 bool str_is_utf8(const char *text, size_t n) {
     for (size_t i = 0; i < n;) {
         size_t len = utf8_sequence((const unsigned char *)text + i, n - i);

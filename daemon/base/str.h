@@ -32,6 +32,12 @@ int str_to_i64(const char *text, int64_t *ret);
 int str_to_u64(const char *text, uint64_t *ret);
 int str_to_f64(const char *text, double *ret);
 
+/* str_bytes - writes "823 B", "13.4 MB" or "24.1 GB" into text, powers of ten, as disks are sold.
+ *
+ * Returns text. */
+enum { STR_BYTES_SIZE = 24 };
+const char *str_bytes(char text[static STR_BYTES_SIZE], double bytes);
+
 /* str_is_utf8 - true when the n bytes are well-formed UTF-8 (no surrogates, no overlong forms). */
 bool str_is_utf8(const char *text, size_t n);
 

@@ -12,6 +12,7 @@
 #include <inttypes.h>
 #include <netinet/in.h>
 #include <poll.h>
+#include <pwd.h>
 #include <signal.h>
 #include <spawn.h>
 #include <sys/resource.h>
@@ -19,10 +20,6 @@
 #include <sys/wait.h>
 
 enum { DISK_SAMPLE_BYTES = 64 << 20, DISK_READ_BYTES = 4 << 20, RUN_USEC = 10000000 };
-
-static double in_gb(uint64_t bytes) {
-    return (double)bytes / 1e9;
-}
 
 void probe_memory(Findings *f, const char *meminfo, uint64_t wanted, uint64_t floor_bytes) {
     char text[4096];
@@ -39,17 +36,20 @@ void probe_memory(Findings *f, const char *meminfo, uint64_t wanted, uint64_t fl
         return;
     }
     uint64_t available = kib << 10;
+    char have[STR_BYTES_SIZE], need[STR_BYTES_SIZE], left[STR_BYTES_SIZE];
     if (wanted == 0)
-        findings_add(f, "memory", FINDING_OK, NULL, "%.1f GB available", in_gb(available));
+        findings_add(
+                f, "memory", FINDING_OK, NULL, "%s available", str_bytes(have, (double)available));
     else if (available < wanted + floor_bytes)
         findings_add(f, "memory", FINDING_NOTE,
                 "free memory, add some, or lower [warmup] free_memory_floor",
-                "%.1f GB available, the weights take %.1f GB and %.1f GB are to stay free: they "
-                "will be read from disk at each start",
-                in_gb(available), in_gb(wanted), in_gb(floor_bytes));
+                "%s available, the weights take %s and %s are to stay free: they will be read from "
+                "disk at each start",
+                str_bytes(have, (double)available), str_bytes(need, (double)wanted),
+                str_bytes(left, (double)floor_bytes));
     else
-        findings_add(f, "memory", FINDING_OK, NULL, "%.1f GB available, the weights take %.1f GB",
-                in_gb(available), in_gb(wanted));
+        findings_add(f, "memory", FINDING_OK, NULL, "%s available, the weights take %s",
+                str_bytes(have, (double)available), str_bytes(need, (double)wanted));
 }
 
 static uint64_t count_at(const json_t *object, const char *key) {
@@ -112,6 +112,7 @@ void probe_disk(Findings *f, const char *path, uint64_t total_bytes) {
     }
     void *data = NULL;
     uint64_t usec = 0;
+    char total[STR_BYTES_SIZE];
     if (posix_memalign(&data, 4096, DISK_READ_BYTES) != 0) {
         findings_add(f, name, FINDING_NOTE, NULL, "no memory to read '%s'", path);
         return;
@@ -125,8 +126,8 @@ void probe_disk(Findings *f, const char *path, uint64_t total_bytes) {
         findings_add(f, name, FINDING_OK, NULL, "'%s' is too small to measure", path);
     else
         findings_add(f, name, FINDING_OK, NULL,
-                "%.1f GB/s in one stream: %.1f GB of weights take about %.1f s from disk",
-                (double)n / 1e3 / (double)(usec + 1), in_gb(total_bytes),
+                "%.1f GB/s in one stream: %s of weights take about %.1f s from disk",
+                (double)n / 1e3 / (double)(usec + 1), str_bytes(total, (double)total_bytes),
                 (double)total_bytes / ((double)n / (double)(usec + 1)) / 1e6);
 }
 
@@ -284,6 +285,25 @@ static int read_until(int fd, size_t limit, Buf *out) {
         buf_append(out, block, (size_t)n);
     }
     return -EFBIG;
+}
+
+int probe_open_as(const char *user, const char *path) {
+    const struct passwd *pw = getpwnam(user);
+    if (!pw)
+        return 0;
+    pid_t pid = fork();
+    if (pid < 0)
+        return -errno;
+    if (pid == 0) { /* the exit status is the errno */
+        bool became = initgroups(user, pw->pw_gid) == 0 && setgid(pw->pw_gid) == 0 &&
+                      setuid(pw->pw_uid) == 0;
+        _exit(became && open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK) >= 0 ? 0 : errno);
+    }
+    int status;
+    while (waitpid(pid, &status, 0) < 0)
+        if (errno != EINTR)
+            return -errno;
+    return WIFEXITED(status) ? -WEXITSTATUS(status) : -ECHILD;
 }
 
 int probe_run(const char *const *argv, size_t limit, char **ret, Err *err) {

@@ -45,6 +45,12 @@ void probe_media(Findings *f, const char *program);
  *   wanted  requests fail without a card */
 void probe_card(Findings *f, const char *dev, bool wanted);
 
+/* probe_open_as - whether a user may read a file, asked by a child that becomes this user; for
+ * root.
+ *
+ * Returns 0, also where there is no such user; negative errno, of open() mostly. */
+int probe_open_as(const char *user, const char *path);
+
 /* probe_run - what a program prints, at most limit bytes, within ten seconds; the caller frees.
  * -ECHILD with its status in the sentence when it fails. */
 int probe_run(const char *const *argv, size_t limit, char **ret, Err *err);

@@ -1,6 +1,7 @@
 #include "ctl/start-report.h"
 
 #include "base/buf.h"
+#include "base/clock.h"
 #include "base/io.h"
 #include "base/json.h"
 #include "base/str.h"
@@ -234,14 +235,41 @@ static int print_json(const json_t *detail, FILE *out, Err *err) {
     return 0;
 }
 
-int start_report_run(Client *c, const json_t *units, const StartReportOptions *o, int columns,
-        FILE *out, Err *err) {
+static bool is_under_way(const json_t *health) {
+    size_t i;
+    json_t *step;
+    json_array_foreach(json_object_get(json_object_get(health, "detail"), "start"), i, step) {
+        const char *outcome = json_string_value(json_object_get(step, "outcome"));
+        if (outcome && (str_eq(outcome, step_outcome_name(STEP_PENDING)) ||
+                               str_eq(outcome, step_outcome_name(STEP_RUNNING))))
+            return true;
+    }
+    return false;
+}
+
+static int ask(Client *c, bool patient, Signals *signals, json_t **ret, Err *err) {
+    for (;;) {
+        _cleanup_json_ json_t *health = NULL;
+        int r = client_health(c, &health, err);
+        if (r < 0)
+            return r;
+        if (!patient || !is_under_way(health)) {
+            *ret = TAKE_PTR(health);
+            return 0;
+        }
+        if (signals_wait(signals, 100 * USEC_PER_MSEC))
+            return err_set(err, CTL_INTERRUPTED, "interrupted");
+    }
+}
+
+int start_report_run(Client *c, const json_t *units, const StartReportOptions *o, Signals *signals,
+        int columns, FILE *out, Err *err) {
     _cleanup_json_ json_t *health = NULL;
     if (!o->wake && units_sleep(units))
         return err_set(err, -ESRCH,
                 "preheatd sleeps; its last start is in the journal: journalctl -u "
                 "preheatd.service PHASE=start, or give --wake");
-    int r = client_health(c, &health, err);
+    int r = ask(c, o->wake, signals, &health, err);
     if (r < 0)
         return r;
     const json_t *detail = json_object_get(health, "detail");

@@ -4,6 +4,7 @@
 
 #include "ctl/client.h"
 #include "ctl/options.h"
+#include "ctl/signals.h"
 
 typedef struct StartReportOptions {
     const char *svg;
@@ -12,15 +13,16 @@ typedef struct StartReportOptions {
 
 extern const OptionTable start_report_table;
 
-/* start_report_run - asks the daemon unless it sleeps.
+/* start_report_run - asks the daemon unless it sleeps; with --wake until its start has ended.
  *
  *   units    units_states(), or an empty object
+ *   signals  end that wait
  *   columns  0: 80
  *
  * Returns 0; -ESRCH when there is no start to report; the client's codes; negative errno of writing
  * the picture. */
-int start_report_run(Client *c, const json_t *units, const StartReportOptions *o, int columns,
-        FILE *out, Err *err);
+int start_report_run(Client *c, const json_t *units, const StartReportOptions *o, Signals *signals,
+        int columns, FILE *out, Err *err);
 
 /* start_report_print - of /healthz's "detail". Returns 0; -EPROTO; -ENOMEM. */
 int start_report_print(const json_t *detail, int columns, FILE *out, Err *err);

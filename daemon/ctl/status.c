@@ -135,6 +135,8 @@ static void print_tier(const json_t *all, int columns, FILE *out) {
         buf_printf(&text, "vram, parked on the card; in memory");
     else if (n_ready)
         buf_printf(&text, "host");
+    else if (json_is_true(json_object_get(segment, "denied")))
+        buf_printf(&text, "not shown to you");
     else
         buf_printf(&text, "disk");
     if (n_chunks)
@@ -161,9 +163,11 @@ static void print_warm_up(const json_t *all, int columns, FILE *out) {
 
 static void print_pages(const json_t *pages, int columns, FILE *out) {
     Buf text = {0};
+    json_int_t surplus = whole_at(pages, "surplus");
     buf_printf(&text, "%jd of 2 MiB, %jd free, %jd surplus, up to %jd more on demand",
             (intmax_t)whole_at(pages, "total"), (intmax_t)whole_at(pages, "free"),
-            (intmax_t)whole_at(pages, "surplus"), (intmax_t)whole_at(pages, "overcommit"));
+            (intmax_t)surplus,
+            (intmax_t)MAX(whole_at(pages, "overcommit") - surplus, (json_int_t)0));
     if (whole_at(pages, "needed"))
         buf_printf(&text, "; the model takes %jd", (intmax_t)whole_at(pages, "needed"));
     print_line(out, "huge pages", &text, columns);

@@ -20,13 +20,8 @@ void terminal_duration(Buf *b, double sec) {
 }
 
 void terminal_bytes(Buf *b, double bytes) {
-    static const char *const units[] = {"B", "kB", "MB", "GB", "TB"};
-    size_t unit = 0;
-    while (bytes >= 999.95 && unit + 1 < ARRAY_LEN(units)) {
-        bytes /= 1000;
-        unit++;
-    }
-    buf_printf(b, unit ? "%.1f %s" : "%.0f %s", bytes, units[unit]);
+    char text[STR_BYTES_SIZE];
+    buf_printf(b, "%s", str_bytes(text, bytes));
 }
 
 /* The first character of text; *ret_columns is how wide it is shown. */

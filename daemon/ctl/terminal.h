@@ -51,7 +51,7 @@ int terminal_text(Buf *b, const char *text, int columns);
 /* terminal_duration - "0:07", "12:30", "1:02:03". */
 void terminal_duration(Buf *b, double sec);
 
-/* terminal_bytes - "823 B", "13.4 MB", "24.1 GB"; powers of ten, as disks are sold. */
+/* terminal_bytes - appends str_bytes(). */
 void terminal_bytes(Buf *b, double bytes);
 
 #endif

@@ -281,7 +281,7 @@ def case_warm_up_killed_half_way_goes_on(m):
     m.run("systemctl", "kill", "-s", "KILL", "--kill-who=main", WARMUP)
     wait_for("the load to be over", 20, lambda: m.show(WARMUP, "ActiveState") == "active")
     said = m.journal(f"MESSAGE_ID={WARM}", "MODEL=half")[-1]["MESSAGE"]
-    chunks, found = (int(re.search(p, said)[1]) for p in (r"in (\d+) chunks", r": (\d+) were"))
+    chunks, found = (int(re.search(p, said)[1]) for p in (r"in (\d+) chunks", r": (\d+) were there"))
     assert 0 < found < chunks, said
     assert video(m)["start"] == "cold_host"
     m.run("systemctl", "stop", "preheatd.service", WARMUP)

@@ -303,7 +303,7 @@ def case_restart_of_either_unit_keeps_the_weights(m):
         m.run("systemctl", "reset-failed", "preheat-warmup.service", check=False)
         m.run("systemctl", "restart", unit, timeout=120)
         assert inodes(m) == before, unit
-    assert "read by none" in m.run("journalctl", "--no-pager", "-u", "preheat-warmup", "-n", "8").stdout
+    assert "nothing was read" in m.run("journalctl", "--no-pager", "-u", "preheat-warmup", "-n", "8").stdout
     assert m.show("preheat-warmup.service", "ActiveState") == "active"
 
 

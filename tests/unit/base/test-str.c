@@ -73,6 +73,18 @@ static void real_numbers(void **state) {
     }
 }
 
+static void sizes(void **state) {
+    static const struct {
+        double bytes;
+        const char *text;
+    } cases[] = {{0, "0 B"}, {999, "999 B"}, {1000, "1.0 kB"}, {13.4e6, "13.4 MB"},
+            {999.96e6, "1.0 GB"}, {5e15, "5000.0 TB"}, {1.8e19, "18000000.0 TB"}};
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        char text[STR_BYTES_SIZE];
+        assert_string_equal(str_bytes(text, cases[i].bytes), cases[i].text);
+    }
+}
+
 /* Unicode 15, table 3-7, and the sequences just outside it. */
 static void utf8(void **state) {
     static const char *const good[] = {"", "abc", "\xc2\x80", "\xdf\xbf", "\xe0\xa0\x80",
@@ -92,6 +104,7 @@ int main(void) {
             cmocka_unit_test(comparisons),
             cmocka_unit_test(whole_numbers),
             cmocka_unit_test(real_numbers),
+            cmocka_unit_test(sizes),
             cmocka_unit_test(utf8),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -167,6 +167,18 @@ static void programs_are_run_with_limits(void **state) {
     assert_int_equal(probe_run((const char *const[]){"yes", NULL}, 100, &text, NULL), -EFBIG);
 }
 
+/* Root may read everything; what counts is the daemon's user. */
+static void files_are_opened_as_another_user(void **state) {
+    if (geteuid() != 0)
+        skip();
+    _cleanup_free_ char *path = put("model", "weights");
+    assert_int_equal(chmod(path, 0600), 0);
+    assert_int_equal(probe_open_as("root", path), 0);
+    assert_int_equal(probe_open_as("nobody", path), -EACCES);
+    assert_int_equal(probe_open_as("root", "/nonexistent/model"), -ENOENT);
+    assert_int_equal(probe_open_as("no such user", path), 0);
+}
+
 static void findings_are_printed_and_counted(void **state) {
     Findings f = {0};
     for (int i = 0; i < FINDINGS_MAX + 3; i++)
@@ -195,6 +207,7 @@ int main(void) {
             cmocka_unit_test(a_card_is_its_device_files),
             cmocka_unit_test(files_are_read_past_the_cache_or_it_is_said),
             cmocka_unit_test(programs_are_run_with_limits),
+            cmocka_unit_test(files_are_opened_as_another_user),
             cmocka_unit_test(findings_are_printed_and_counted),
     };
     return cmocka_run_group_tests(tests, make_directory, remove_directory);

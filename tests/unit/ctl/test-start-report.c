@@ -1,6 +1,7 @@
 #include "test.h"
 
 #include "base/json.h"
+#include "canned.h"
 #include "ctl/exit.h"
 #include "ctl/start-report.h"
 
@@ -105,12 +106,43 @@ static void variants_are_set_side_by_side(void **state) {
     }
 }
 
+/* A daemon that was woken is asked until its start is over. */
+static void a_start_under_way_is_waited_for(void **state) {
+    static const CannedAnswer answers[] = {
+            {"GET /healthz ", CANNED_OK "{\"detail\":{\"start\":[{\"outcome\":\"running\"}]}}"},
+            {"GET /healthz ", CANNED_OK "{\"detail\":{\"start\":[{\"outcome\":\"pending\"}]}}"},
+            {"GET /healthz ",
+                    CANNED_OK "{\"detail\":{\"start\":[" STEP("load", "0", "0.3", "-1", "") "]}}"},
+    };
+    Canned server;
+    canned_start(&server, answers, ARRAY_LEN(answers));
+    ClientOptions o = {.socket = server.path};
+    Client *c = NULL;
+    char *text = NULL;
+    size_t n = 0;
+    FILE *out = open_memstream(&text, &n);
+    Signals signals = {0};
+    _cleanup_json_ json_t *units = json_object();
+    assert_int_equal(client_new(&o, &c, NULL), 0);
+    signals_open(&signals);
+    const StartReportOptions wake = {.wake = true};
+    assert_int_equal(start_report_run(c, units, &wake, &signals, 80, out, NULL), 0);
+    signals_close(&signals);
+    assert_int_equal(fclose(out), 0);
+    assert_int_equal(server.n_served, 3);
+    assert_non_null(strstr(text, "0.300 s in all"));
+    free(text);
+    assert_null(client_free(c));
+    canned_stop(&server);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
             cmocka_unit_test(a_start_is_shown_with_its_path_and_reasons),
             cmocka_unit_test(no_start_is_said),
             cmocka_unit_test(odd_answers_are_refused),
             cmocka_unit_test(variants_are_set_side_by_side),
+            cmocka_unit_test(a_start_under_way_is_waited_for),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

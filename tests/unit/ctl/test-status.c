@@ -42,12 +42,24 @@ static void weights_are_told_place_by_place(void **state) {
             strstr(text, "warm-up     loading: 43 %, 9.8 of 22.8 GB, 2.91 GB/s, 4 s left\n"));
 }
 
+/* What may still be taken on demand is what surplus has left. */
+static void surplus_pages_are_counted_once(void **state) {
+    char text[1024];
+    print("{\"huge_pages\":{\"total\":9,\"free\":0,\"surplus\":9,\"overcommit\":12,\"needed\":9}}",
+            text, sizeof(text));
+    assert_non_null(
+            strstr(text, "huge pages  9 of 2 MiB, 0 free, 9 surplus, up to 3 more on demand; "
+                         "the model takes 9\n"));
+}
+
 static void each_tier_has_its_name(void **state) {
     static const struct {
         const char *json, *tier;
     } cases[] = {
             {"{\"segment\":{\"problem\":\"nothing is warmed up\"}}",
                     "disk; nothing is warmed up\n"},
+            {"{\"segment\":{\"problem\":\"Permission denied\",\"denied\":true}}",
+                    "not shown to you; Permission denied\n"},
             {"{\"segment\":{\"n_chunks\":3,\"n_ready\":3}}", "host: 3 of 3 chunks\n"},
             {"{\"segment\":{\"n_chunks\":3,\"n_ready\":3},\"keeping\":{\"parked\":true}}",
                     "vram, parked on the card; in memory: 3 of 3 chunks\n"},
@@ -71,6 +83,7 @@ static void each_tier_has_its_name(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
             cmocka_unit_test(weights_are_told_place_by_place),
+            cmocka_unit_test(surplus_pages_are_counted_once),
             cmocka_unit_test(each_tier_has_its_name),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
