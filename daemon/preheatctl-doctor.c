@@ -108,6 +108,11 @@ static const char *text_at(const json_t *object, const char *key) {
 static void check_model(const Config *config, const json_t *status, Findings *f) {
     const json_t *model = json_object_get(status, "model");
     const json_t *segment = json_object_get(status, "segment");
+    if (json_is_true(json_object_get(model, "denied"))) {
+        findings_add(f, "model", FINDING_NOTE, AS_ROOT, "%s: %s", text_at(model, "name"),
+                text_at(model, "problem"));
+        return;
+    }
     if (text_at(model, "problem")[0]) {
         findings_add(f, "model", FINDING_PROBLEM,
                 config->model.source[0]
@@ -205,7 +210,7 @@ static void check_machine(const Config *config, const json_t *status, Findings *
     if (json_is_true(json_object_get(json_object_get(status, "segment"), "denied")))
         findings_add(f, "huge pages", FINDING_NOTE, AS_ROOT,
                 "whether the weights are in them is not shown to you");
-    else
+    else if (bytes)
         probe_huge_pages(f, pages, n_held);
     probe_memory(f, "/proc/meminfo", n_held ? 0 : bytes, config->warmup.free_memory_floor);
     probe_memlock(f);

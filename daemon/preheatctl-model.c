@@ -546,6 +546,7 @@ static void add_model(const Config *config, json_t *all, const Manifest *m) {
 }
 
 json_t *model_status(const Config *config) {
+    int r;
     Err err = {0};
     json_t *all = json_object();
     if (!all)
@@ -556,9 +557,10 @@ json_t *model_status(const Config *config) {
     if (!configured_where(config)[0])
         (void)json_object_set_new(all, "model",
                 json_pack("{ss ss}", "name", "none", "problem", "none is configured"));
-    else if (configured_manifest(config, &m, &err) < 0)
+    else if ((r = configured_manifest(config, &m, &err)) < 0)
         (void)json_object_set_new(all, "model",
-                json_pack("{ss ss}", "name", config->model.name, "problem", err_text(&err)));
+                json_pack("{ss ss sb}", "name", config->model.name, "problem", err_text(&err),
+                        "denied", r == -EACCES));
     else
         add_model(config, all, m);
     HugePages pages;

@@ -173,14 +173,23 @@ static void print_pages(const json_t *pages, int columns, FILE *out) {
     print_line(out, "huge pages", &text, columns);
 }
 
+/* Wrapped, unlike other lines: the one that has failed may be the last. */
 static void print_units(const json_t *units, int columns, FILE *out) {
+    size_t width = columns > 40 ? (size_t)columns - 13 : 100;
     Buf text = {0};
-    const char *name;
+    const char *name, *label = "units";
     json_t *state;
-    json_object_foreach((json_t *)units, name, state)
-            buf_printf(&text, "%s%s %s", text.size ? ", " : "", name, json_string_value(state));
+    json_object_foreach((json_t *)units, name, state) {
+        const char *is = json_string_value(state);
+        if (text.size && text.size + 2 + strlen(name) + 1 + strlen(is) >= width) {
+            buf_printf(&text, ",");
+            print_line(out, label, &text, columns);
+            label = "";
+        }
+        buf_printf(&text, "%s%s %s", text.size ? ", " : "", name, is);
+    }
     if (text.size)
-        print_line(out, "units", &text, columns);
+        print_line(out, label, &text, columns);
 }
 
 static void print_queue(const json_t *queue, int columns, FILE *out) {

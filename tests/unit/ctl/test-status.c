@@ -52,6 +52,19 @@ static void surplus_pages_are_counted_once(void **state) {
                          "the model takes 9\n"));
 }
 
+/* On a terminal, too, where other lines are cut. */
+static void all_units_are_shown(void **state) {
+    char text[1024];
+    json_t *all = json_pack("{s:{s:s, s:s, s:s}}", "units", "preheat-warmup.service", "active",
+            "preheatd.socket", "active", "preheatd.service", "failed");
+    FILE *f = fmemopen(text, sizeof(text), "w");
+    status_print(all, 62, f);
+    assert_int_equal(fclose(f), 0);
+    json_decref(all);
+    assert_non_null(strstr(text, "units       preheat-warmup.service active,\n"
+                                 "            preheatd.socket active, preheatd.service failed\n"));
+}
+
 static void each_tier_has_its_name(void **state) {
     static const struct {
         const char *json, *tier;
@@ -84,6 +97,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
             cmocka_unit_test(weights_are_told_place_by_place),
             cmocka_unit_test(surplus_pages_are_counted_once),
+            cmocka_unit_test(all_units_are_shown),
             cmocka_unit_test(each_tier_has_its_name),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
