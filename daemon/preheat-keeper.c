@@ -52,7 +52,7 @@ static int inherit(Shelf *shelf) {
 }
 
 static const char usage[] =
-        "preheat-keeper [--help | --version]\n"
+        "Usage: preheat-keeper [--help | --version]\n"
         "\n"
         "Holds the GPU memory of parked weights for preheatd where systemd is older than 254.\n"
         "Started by preheat-keeper.socket.\n";

@@ -38,6 +38,10 @@
 #include <libgen.h>
 #include <signal.h>
 
+#ifndef PREHEAT_VERSION
+#error "PREHEAT_VERSION comes from daemon/meson.build"
+#endif
+
 DEFINE_CLEANUP(Manifest, manifest_free)
 DEFINE_CLEANUP(Segment, segment_close)
 
@@ -59,6 +63,7 @@ typedef struct Options {
     ReaderKind reader;
     bool idle_io;
     const char *unless_restarting; /* a unit */
+    const char *print;             /* help or version, and nothing else; or NULL */
 } Options;
 
 typedef struct Warmup {
@@ -483,15 +488,33 @@ static int run_verify(const Warmup *w, Err *err) {
     return r;
 }
 
-static int usage(void) {
-    (void)fputs(
-            "usage: preheat-warmup [--config FILE] [--model DIR|MANIFEST] [--segment FILE]\n"
-            "                      [--manifest FILE] [--reader auto|io_uring|threads] [--idle-io]\n"
-            "                      [--note FILE] [--fetch | --reserve | --unreserve |\n"
-            "                       --evict [--unless-restarting UNIT] | --print-hugepages |\n"
-            "                       --verify]\n",
-            stderr);
-    return EXIT_USAGE;
+static const char usage[] =
+        "Usage: preheat-warmup [OPTION]... [COMMAND]\n"
+        "\n"
+        "Brings the configured model's weights into huge pages. Run by preheat-warmup.service.\n"
+        "\n"
+        "Commands, instead of that:\n"
+        "  --fetch                   bring the model from its source to this machine\n"
+        "  --reserve                 ask the kernel for the huge pages; for root\n"
+        "  --unreserve               set that back to what it was, as --note says; for root\n"
+        "  --evict                   remove the weights from memory\n"
+        "  --print-hugepages         say what the model needs and the machine has\n"
+        "  --verify                  compare the model's files with its manifest\n"
+        "\n"
+        "Options:\n"
+        "  --config FILE             another configuration than the system's\n"
+        "  --model DIR|MANIFEST      another model than the configured one\n"
+        "  --segment FILE            another place for the weights\n"
+        "  --manifest FILE           where the manifest is kept\n"
+        "  --reader KIND             how files are read: auto, io_uring or threads\n"
+        "  --idle-io                 after boot, read only when nobody else wants the disk\n"
+        "  --note FILE               where --reserve keeps what it changed\n"
+        "  --unless-restarting UNIT  with --evict: not if systemd will start this unit again\n"
+        "  --help, --version\n";
+
+static bool refuse(const char *why, const char *what) {
+    (void)fprintf(stderr, "preheat-warmup: %s%s; see 'preheat-warmup --help'\n", why, what);
+    return false;
 }
 
 static bool parse_reader(const char *text, ReaderKind *ret) {
@@ -516,6 +539,8 @@ static bool parse_options(int argc, char **argv, Options *o) {
         O_NOTE,
         O_IDLE_IO,
         O_RESTART,
+        O_HELP,
+        O_VERSION,
         O_MODE
     };
     static const struct option known[] = {{"config", required_argument, NULL, O_CONFIG},
@@ -525,6 +550,7 @@ static bool parse_options(int argc, char **argv, Options *o) {
             {"reader", required_argument, NULL, O_READER},
             {"note", required_argument, NULL, O_NOTE}, {"idle-io", no_argument, NULL, O_IDLE_IO},
             {"unless-restarting", required_argument, NULL, O_RESTART},
+            {"help", no_argument, NULL, O_HELP}, {"version", no_argument, NULL, O_VERSION},
             {"fetch", no_argument, NULL, O_MODE + MODE_FETCH},
             {"reserve", no_argument, NULL, O_MODE + MODE_RESERVE},
             {"unreserve", no_argument, NULL, O_MODE + MODE_UNRESERVE},
@@ -550,7 +576,7 @@ static bool parse_options(int argc, char **argv, Options *o) {
             break;
         case O_READER:
             if (!parse_reader(optarg, &o->reader))
-                return false;
+                return refuse("--reader is auto, io_uring or threads, not ", optarg);
             break;
         case O_IDLE_IO:
             o->idle_io = true;
@@ -558,15 +584,25 @@ static bool parse_options(int argc, char **argv, Options *o) {
         case O_RESTART:
             o->unless_restarting = optarg;
             break;
+        case O_HELP:
+            o->print = usage;
+            return true;
+        case O_VERSION:
+            o->print = "preheat-warmup " PREHEAT_VERSION "\n";
+            return true;
         case '?':
-            return false;
+            return refuse("wrong command line", "");
         default:
-            if (c < O_MODE || o->mode != MODE_FILL)
-                return false;
+            if (o->mode != MODE_FILL)
+                return refuse("only one command is possible", "");
             o->mode = (Mode)(c - O_MODE);
         }
     }
-    return optind == argc && (o->note || o->mode != MODE_UNRESERVE);
+    if (optind < argc)
+        return refuse("unexpected argument ", argv[optind]);
+    if (o->mode == MODE_UNRESERVE && !o->note)
+        return refuse("--unreserve needs --note", "");
+    return true;
 }
 
 static int run(const Warmup *w, Err *err) {
@@ -596,7 +632,11 @@ int main(int argc, char **argv) {
     Options o = {0};
     log_open("preheat-warmup");
     if (!parse_options(argc, argv, &o))
-        return usage();
+        return EXIT_USAGE;
+    if (o.print) {
+        (void)fputs(o.print, stdout);
+        return EXIT_SUCCESS;
+    }
     _cleanup_(config_freep) Config *config = NULL;
     Err err = {0};
     if (o.mode == MODE_UNRESERVE) {

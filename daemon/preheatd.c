@@ -716,17 +716,18 @@ static void close_daemon(Daemon *d) {
 }
 
 static const char usage[] =
-        "preheatd [--config FILE] [--debug]\n"
+        "Usage: preheatd [OPTION]...\n"
         "\n"
         "Serves text-to-video and image-to-video over the sockets that systemd hands over, or "
         "over\n"
-        "those of the configuration's [daemon] section. Normally started by preheatd.socket.\n"
+        "those of the configuration's [daemon] section. Started by preheatd.socket.\n"
         "\n"
-        "  --config FILE  read FILE instead of the packaged path\n"
-        "  --debug        log more\n"
-        "  --ended        as ExecStopPost=: say how the daemon ended, and what to do\n"
-        "  --print-versions       print what versions.lock is held against, and exit\n"
-        "  --print-lock [MODULE]  print a versions.lock of what is here, and exit\n"
+        "Options:\n"
+        "  --config FILE             another configuration than the system's\n"
+        "  --debug                   log more\n"
+        "  --ended                   as ExecStopPost=: say how the daemon ended, and what to do\n"
+        "  --print-versions          print what versions.lock is held against\n"
+        "  --print-lock [MODULE]     print a versions.lock of what is here\n"
         "  --help, --version\n";
 
 /* Returns -1 to go on, else the exit status. */
