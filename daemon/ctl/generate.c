@@ -197,10 +197,11 @@ static int wait_and_fetch(Client *c, const char *id, const GenerateOptions *o, S
     terminal_clear(t);
     if (r == CTL_INTERRUPTED)
         return cancel_interrupted(c, id, s, err);
-    if (r == 0)
-        r = generate_fetch(c, id, path, err);
     if (r < 0)
         return r;
+    r = generate_fetch(c, id, path, err);
+    if (r < 0)
+        return err_prefix(err, r, "%s is done, 'preheatctl get' downloads it", id);
     if (o->json)
         (void)json_dumpf(object, out, VIDEO_JSON_DUMP);
     if (o->json)
@@ -214,7 +215,9 @@ int generate_run(Client *c, const char *prompt, const GenerateOptions *o, Signal
         FILE *out, Err *err) {
     _cleanup_json_ json_t *object = NULL;
     VideoJson v;
-    int r = submit(c, prompt, o, &object, err);
+    int r = o->no_wait ? 0 : output_check(o->output, err);
+    if (r == 0)
+        r = submit(c, prompt, o, &object, err);
     if (r == 0)
         r = video_json_read(object, &v, err);
     if (r < 0)

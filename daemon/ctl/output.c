@@ -6,7 +6,10 @@
 
 int output_open(const char *path, Output *ret, Err *err) {
     Output o = {.fd = STDOUT_FILENO};
+    struct stat st;
     if (!str_eq(path, "-")) {
+        if (stat(path, &st) == 0 && S_ISDIR(st.st_mode))
+            return err_set(err, -EISDIR, "cannot write '%s': %s", path, strerror(EISDIR));
         o.path = strdup(path);
         o.temporary = str_format("%s.XXXXXX.part", path);
         if (!o.path || !o.temporary) {
@@ -24,6 +27,19 @@ int output_open(const char *path, Output *ret, Err *err) {
     }
     *ret = o;
     return 0;
+}
+
+int output_check(const char *path, Err *err) {
+    Output o = {.fd = -1};
+    if (!path)
+        return access(".", W_OK) == 0
+                       ? 0
+                       : err_set(err, -errno, "cannot write into the current directory: %s",
+                                 strerror(errno));
+    int r = output_open(path, &o, err);
+    if (r == 0)
+        output_done(&o);
+    return r;
 }
 
 int output_publish(Output *o, Err *err) {

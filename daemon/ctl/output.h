@@ -13,6 +13,10 @@ typedef struct Output {
 
 int output_open(const char *path, Output *ret, Err *err);
 
+/* output_check - that output_open() is likely to succeed, before work is done for it; leaves
+ * nothing. NULL: a file of some name in the current directory. */
+int output_check(const char *path, Err *err);
+
 /* output_publish - syncs and renames; an existing file is replaced. */
 int output_publish(Output *o, Err *err);
 

@@ -116,6 +116,18 @@ static void failed_job_leaves_nothing(void **state) {
     assert_int_equal(clean(&t), 0);
 }
 
+/* Found before the server is asked for anything. */
+static void a_place_that_cannot_be_written_costs_nothing(void **state) {
+    static const char *const paths[] = {"/nonexistent/red.mp4", "/tmp"};
+    for (size_t i = 0; i < ARRAY_LEN(paths); i++) {
+        Trial t;
+        GenerateOptions o = {.output = paths[i]};
+        assert_true(run(&t, NULL, 0, o, NULL) < 0);
+        assert_true(strncmp(err_text(&t.err), "cannot write '/", 15) == 0);
+        assert_int_equal(clean(&t), 0);
+    }
+}
+
 static void refusal_is_told(void **state) {
     static const CannedAnswer answers[] = {{"POST /v1/videos ",
             CANNED_HEAD("429 Too Many Requests") "{\"error\":{\"message\":\"the queue is full\","
@@ -223,6 +235,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
             cmocka_unit_test(prompt_becomes_a_file),
             cmocka_unit_test(failed_job_leaves_nothing),
+            cmocka_unit_test(a_place_that_cannot_be_written_costs_nothing),
             cmocka_unit_test(refusal_is_told),
             cmocka_unit_test(a_restart_is_survived),
             cmocka_unit_test(lost_download_leaves_nothing),
