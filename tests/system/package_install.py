@@ -1,11 +1,12 @@
 """The package as it is right after installing."""
+import json
 import re
 import shutil
 import subprocess
 
 from cases import Skip
 from client import video
-from package import SOCKETS, UNITS, alive, apt, processes
+from package import SOCKETS, UNITS, alive, apt, configure, processes, stop
 
 
 
@@ -60,3 +61,37 @@ def case_catalogue_speaks_two_languages(m):
     for locale, words in (("C.UTF-8", f"Video job {job} is done"), ("de_DE.UTF-8", f"Auftrag {job} ist fertig")):
         said = m.run("env", f"LC_ALL={locale}", "journalctl", "--no-pager", "-x", f"JOB={job}").stdout
         assert words in said, said
+
+
+def case_closed_doors_are_named(m):
+    """What a user may not use, and what the daemon may not read, is told as that, with what helps."""
+    as_nobody = ("runuser", "-u", "nobody", "--", "preheatctl")
+    refused = m.run(*as_nobody, "list", check=False)
+    assert refused.returncode == 3 and "you may not use socket" in refused.stderr, refused
+    assert "queue" in m.run(*as_nobody, "--url", "http://127.0.0.1:8484", "status").stdout
+    model = "/srv/closed"
+    m.run("cp", "-r", "/usr/share/preheat/models/tiny-wan", model)
+    m.run("chmod", "700", model)
+    said = m.run("preheatctl", "model", "add", model, "--name", "closed").stdout
+    assert f"user 'preheat' cannot read '{model}/" in said, said
+    configure(m, f"[model]\nname = closed\npath = {model}\n")
+    found = json.loads(m.run("preheatctl", "doctor", "--json", check=False).stdout)
+    state, text = next((f["state"], f["found"]) for f in found if f["check"] == "model")
+    assert state == "problem" and f"user 'preheat' cannot read '{model}/" in text, (state, text)
+    m.run("chmod", "755", model)
+    found = json.loads(m.run("preheatctl", "doctor", "--json").stdout)
+    assert all(f["state"] != "problem" for f in found), found
+    m.run("rm", "-r", model, "/var/lib/preheat/models/closed.manifest")
+    configure(m, None)
+    alive(m)
+
+
+def case_sockets_can_be_restarted(m):
+    """As after systemctl edit: with the daemon running or not, both addresses are taken again."""
+    for running in (True, False, True):
+        video(m)
+        if not running:
+            stop(m)
+        m.run("systemctl", "restart", "preheatd.socket")
+        alive(m)
+    video(m)
