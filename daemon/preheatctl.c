@@ -39,7 +39,7 @@ typedef struct Global {
 /* clang-format off */
 static const Option global_options[] = {
     {"socket",     0, OPTION_TEXT, offsetof(Global, socket),     "PATH", "the server's unix socket; " CLIENT_SOCKET " otherwise"},
-    {"url",        0, OPTION_TEXT, offsetof(Global, url),        "URL",  "the server as http://HOST:PORT instead"},
+    {"url",        0, OPTION_TEXT, offsetof(Global, url),        "URL",  "the server as http://HOST:PORT or https://HOST instead"},
     {"token-file", 0, OPTION_TEXT, offsetof(Global, token_file), "FILE", "holds the token that the server asks for"},
     {"config",     0, OPTION_TEXT, offsetof(Global, config),     "FILE", "another configuration than the system's"},
     {"quiet",     'q', OPTION_FLAG, offsetof(Global, quiet),     NULL,   "no progress"},
