@@ -3,12 +3,15 @@
 import concurrent.futures
 import http.client
 import json
+import pathlib
+import re
 import socket
 import time
 
 import bench
 from bench import Server, form
 
+PAGE = pathlib.Path(__file__).parents[2] / "packaging/man/preheatd.8"
 PNG = b"\x89PNG\r\n\x1a\n" + b"\0" * 100
 
 
@@ -502,6 +505,9 @@ def metrics_count():
         assert 'preheat_jobs_total{outcome="failed"} 1\n' in text
         assert 'preheat_http_answers_total{class="4xx"} 1\n' in text
         assert 'preheat_job_phase_seconds_count{phase="denoising"} 1\n' in text
+        families = re.findall(r"^# TYPE (\w+) ", text, re.M)
+        page = PAGE.read_text()
+        assert len(families) >= 7 and not [f for f in families if f not in page], families
 
 
 def retention_is_shown_and_kept():
