@@ -16,6 +16,15 @@ in the order of their names; a later value replaces an earlier one. A section or
 is not allowed and a key that stands twice in one file are refused with file, line and what is allowed; preheatd then
 answers 503 with that sentence. A line that starts with white space continues the text of the line before it.
 .PP
+A change is taken up by
+.BR "systemctl try\-restart preheatd" ;
+one of [model], [source] or [warmup] by
+.B systemctl restart preheat\-warmup
+before that.
+For [limits] and [defaults]
+.B systemctl reload preheatd
+will do, which disturbs nobody.
+.PP
 Sizes take K, M, G, T for powers of 1024; times take ms, s, min, h, d, and are seconds without.
 """
 TAIL = r""".SH "SEE ALSO"
