@@ -174,7 +174,7 @@ static void print_result(const json_t *object, const char *path, double sec, FIL
     if (video_json_read(object, &v, NULL) < 0)
         return;
     Buf line = {0};
-    (void)terminal_text(&line, path, 0);
+    (void)terminal_text(&line, str_eq(path, "-") ? "standard output" : path, 0);
     (void)fprintf(out, "%s: ", line.data ? line.data : "");
     buf_done(&line);
     (void)terminal_text(&line, v.size, 0);
