@@ -31,7 +31,7 @@ static void print_line(const Finding *x, int columns, FILE *out) {
     buf_printf(&text, "%s%s%s", x->text, x->advice[0] ? " -> " : "", x->advice);
     buf_printf(&line, "%-8s %-12s ", state_names[x->state], x->name);
     if (!buf_failed(&text))
-        (void)terminal_text(&line, text.data, columns > 22 ? columns - 22 : 0);
+        terminal_wrapped(&line, text.data, columns, 22);
     if (!buf_failed(&line))
         (void)fprintf(out, "%s\n", line.data);
     buf_done(&line);

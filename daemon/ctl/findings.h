@@ -35,7 +35,8 @@ void findings_add(Findings *f, const char *name, FindingState state, const char 
 
 size_t findings_count(const Findings *f, FindingState state);
 
-/* findings_print - one line each, at most columns wide (0: not cut), and a last one that counts. */
+/* findings_print - one line each, wrapped to columns (0: not wrapped), and a last one that counts.
+ */
 void findings_print(const Findings *f, int columns, FILE *out);
 
 /* findings_json - [{"check", "state", "found", "advice"}]; NULL when out of memory. */

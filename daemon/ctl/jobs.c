@@ -65,8 +65,12 @@ static void print_job(const VideoJson *v, int columns, FILE *out) {
     used = terminal_text(&line, v->size, 9);
     buf_printf(&line, "%*s x%-3jd  ", 9 - used, "", (intmax_t)v->num_frames);
     int left = columns ? columns - (int)line.size : 0;
-    if (!columns || left >= 8)
-        (void)terminal_text(&line, v->error_message[0] ? v->error_message : v->prompt, left);
+    const char *text = v->error_message[0] ? v->error_message : v->prompt;
+    if (columns && left < 16) { /* a line of its own */
+        buf_printf(&line, "\n    ");
+        left = MAX(columns - 4, 16);
+    }
+    (void)terminal_text(&line, text, left);
     if (!buf_failed(&line))
         (void)fprintf(out, "%s\n", line.data);
     buf_done(&line);

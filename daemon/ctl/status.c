@@ -68,7 +68,7 @@ int status_run(Client *c, json_t *local, const StatusOptions *o, int columns, FI
 static void print_line(FILE *out, const char *name, Buf *text, int columns) {
     Buf line = {0};
     buf_printf(&line, "%-12s", name);
-    (void)terminal_text(&line, text->data ? text->data : "", columns > 12 ? columns - 12 : 0);
+    terminal_wrapped(&line, text->data ? text->data : "", columns, 12);
     if (!buf_failed(&line))
         (void)fprintf(out, "%s\n", line.data);
     buf_done(&line);
@@ -173,23 +173,14 @@ static void print_pages(const json_t *pages, int columns, FILE *out) {
     print_line(out, "huge pages", &text, columns);
 }
 
-/* Wrapped, unlike other lines: the one that has failed may be the last. */
 static void print_units(const json_t *units, int columns, FILE *out) {
-    size_t width = columns > 40 ? (size_t)columns - 13 : 100;
     Buf text = {0};
-    const char *name, *label = "units";
+    const char *name;
     json_t *state;
-    json_object_foreach((json_t *)units, name, state) {
-        const char *is = json_string_value(state);
-        if (text.size && text.size + 2 + strlen(name) + 1 + strlen(is) >= width) {
-            buf_printf(&text, ",");
-            print_line(out, label, &text, columns);
-            label = "";
-        }
-        buf_printf(&text, "%s%s %s", text.size ? ", " : "", name, is);
-    }
+    json_object_foreach((json_t *)units, name, state)
+            buf_printf(&text, "%s%s %s", text.size ? ", " : "", name, json_string_value(state));
     if (text.size)
-        print_line(out, label, &text, columns);
+        print_line(out, "units", &text, columns);
 }
 
 static void print_queue(const json_t *queue, int columns, FILE *out) {
@@ -198,7 +189,7 @@ static void print_queue(const json_t *queue, int columns, FILE *out) {
             (intmax_t)whole_at(queue, "queued"), (intmax_t)whole_at(queue, "limit"),
             (intmax_t)whole_at(queue, "running"));
     const json_t *eta = json_object_get(queue, "eta_seconds");
-    if (json_is_number(eta)) {
+    if (json_is_number(eta) && whole_at(queue, "queued") + whole_at(queue, "running") > 0) {
         buf_printf(&text, ", done in ");
         terminal_duration(&text, json_number_value(eta));
     }

@@ -11,6 +11,25 @@
 
 enum { MAX_BAR = 40, MIN_BAR = 8, PHASE_COLUMNS = 14, DEFAULT_COLUMNS = 80 };
 
+void terminal_wrapped(Buf *b, const char *text, int columns, int indent) {
+    int width = MAX(columns - indent, 20), taken = 0;
+    for (const char *at = text; *at;) {
+        size_t n = strcspn(at, " ");
+        Buf word = {0}, clean = {0};
+        buf_printf(&word, "%.*s", (int)n, at);
+        int shown = terminal_text(&clean, word.data ? word.data : "", 0);
+        if (columns && taken && taken + 1 + shown > width) {
+            buf_printf(b, "\n%*s", indent, "");
+            taken = 0;
+        }
+        buf_printf(b, "%s%s", taken ? " " : "", clean.data ? clean.data : "");
+        taken += shown + (taken ? 1 : 0);
+        buf_done(&word);
+        buf_done(&clean);
+        at += n + strspn(at + n, " ");
+    }
+}
+
 void terminal_duration(Buf *b, double sec) {
     long s = sec < 0 ? 0 : sec > 1e7 ? 10000000 : lrint(sec);
     if (s >= 3600)

@@ -48,6 +48,10 @@ int terminal_columns(int fd);
  * Returns the columns taken. */
 int terminal_text(Buf *b, const char *text, int columns);
 
+/* terminal_wrapped - the same, broken at blanks so that it stays within columns (0: not broken), of
+ * which each further line leaves the first indent empty, as the first line has something there. */
+void terminal_wrapped(Buf *b, const char *text, int columns, int indent);
+
 /* terminal_duration - "0:07", "12:30", "1:02:03". */
 void terminal_duration(Buf *b, double sec);
 

@@ -105,6 +105,24 @@ static void numbers_for_people(void **state) {
     }
 }
 
+static void texts_are_wrapped(void **state) {
+    static const struct {
+        const char *text;
+        int columns;
+        const char *wanted;
+    } cases[] = {{"", 30, ""}, {"short", 30, "short"}, {"one two  three", 0, "one two three"},
+            {"of thirty columns ten are taken", 30, "of thirty columns\n          ten are taken"},
+            {"a/path/that/is/longer/than/the/line ends", 30,
+                    "a/path/that/is/longer/than/the/line\n          ends"},
+            {"rot\x1b gr\xc3\xbcn", 30, "rot? gr\xc3\xbcn"}};
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        Buf b = {0};
+        terminal_wrapped(&b, cases[i].text, cases[i].columns, 10);
+        assert_string_equal(b.data ? b.data : "", cases[i].wanted);
+        buf_done(&b);
+    }
+}
+
 /* What a pipe or a log gets: a line for each phase and tenth, no control characters. */
 static void plain_lines_elsewhere(void **state) {
     Terminal t = {.fd = memfd_create("test", MFD_CLOEXEC), .last_percent = -1};
@@ -142,6 +160,7 @@ int main(void) {
             cmocka_unit_test(ends_of_the_scale),
             cmocka_unit_test(colours_are_closed),
             cmocka_unit_test(foreign_text_is_tamed),
+            cmocka_unit_test(texts_are_wrapped),
             cmocka_unit_test(numbers_for_people),
             cmocka_unit_test(plain_lines_elsewhere),
             cmocka_unit_test(terminal_is_left_clean),
