@@ -208,6 +208,8 @@ static int open_manifest(const Warmup *w, Manifest **ret, Err *err) {
 }
 
 static void tell_place(const PlaceReport *p) {
+    HugePages h = {0}; /* what is allowed now may be taken by others */
+    (void)hugepages_read(NULL, &h, NULL);
     if (p->pages_missing == 0)
         log_info("segment '%s' is in %s", p->path, p->backing);
     else if (p->pages_to_be_had)
@@ -218,7 +220,7 @@ static void tell_place(const PlaceReport *p) {
         log_warning("%ju of %ju huge pages are missing, segment '%s' is in %s; 'sysctl "
                     "vm.nr_overcommit_hugepages=%ju' makes room for the next load",
                 (uintmax_t)p->pages_missing, (uintmax_t)p->pages_needed, p->path, p->backing,
-                (uintmax_t)p->pages_needed);
+                (uintmax_t)(h.surplus + p->pages_missing));
 }
 
 static void tell_filled(const Warmup *w, const Manifest *m, const FillReport *f) {

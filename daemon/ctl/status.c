@@ -81,9 +81,9 @@ static void print_daemon(const json_t *all, int columns, FILE *out) {
     const char *state = text_at(health, "phase");
     buf_printf(&text, "%s", state[0] ? state : text_at(daemon, "state"));
     const json_t *percent = json_object_get(health, "percent");
-    if (json_is_integer(percent) && json_integer_value(percent) < 100)
-        buf_printf(&text, ", %jd %%", (intmax_t)json_integer_value(percent));
     const char *reason = text_at(health, "reason");
+    if (!reason[0] && json_is_integer(percent) && json_integer_value(percent) < 100)
+        buf_printf(&text, ", %jd %%", (intmax_t)json_integer_value(percent));
     reason = reason[0] ? reason : text_at(daemon, "reason");
     if (reason[0])
         buf_printf(&text, ": %s", reason);
