@@ -305,6 +305,23 @@ static int refuse_command(int argc, char *const *argv, Err *err) {
             group ? argv[1] : "", see);
 }
 
+/* A mistake behind the command that is none but for its place: err is replaced. */
+static void explain_place(int argc, char *const *argv, const char *command, Err *err) {
+    for (int i = 0; i < argc && !str_eq(argv[i], "--"); i++)
+        for (size_t k = 0; k < ARRAY_LEN(global_options); k++) {
+            const Option *o = &global_options[k];
+            bool named = str_starts(argv[i], "--") && str_eq(argv[i] + 2, o->name);
+            bool lettered =
+                    o->letter && argv[i][0] == '-' && argv[i][1] == o->letter && !argv[i][2];
+            if (!named && !lettered)
+                continue;
+            err_clear(err);
+            (void)err_set(err, CTL_USAGE, "'%s' stands before the command: preheatctl %s%s%s %s",
+                    argv[i], argv[i], o->metavar ? " " : "", o->metavar ? o->metavar : "", command);
+            return;
+        }
+}
+
 static int fail(int r, const Err *err) {
     (void)fprintf(stderr, "preheatctl: %s\n", err_text(err));
     return exit_status(r);
@@ -338,8 +355,10 @@ int main(int argc, char **argv) {
         return fail(refuse_command(argc, argv, &err), &err);
     r = options_parse(
             command->table, argc - n_words, argv + n_words, &options, &x.operand, &help, &err);
-    if (r < 0)
+    if (r < 0) {
+        explain_place(argc - n_words, argv + n_words, command->table->command, &err);
         return fail(r, &err);
+    }
     if (help) {
         options_print_help(command->table, stdout);
         return EXIT_OK;

@@ -137,7 +137,11 @@ def status_and_pages_without_a_daemon(model, models):
     assert status["model"]["n_files"] == 3 and status["daemon"]["state"] == "no answer", status
     if pathlib.Path("/sys/kernel/mm/hugepages/hugepages-2048kB").exists():
         assert "Model 'tiny' takes 9 huge pages of 2 MiB (18 MiB)" in ctl(*common, "hugepages")
-    assert "no command 'model bogus'" in ctl("model", "bogus", code=USAGE)
+    for words, said in ((("model", "bogus"), "no command 'model bogus'"), (("model",), "the first word of a command"),
+                        (("stats",), "no command 'stats'"), ((), "a command is missing"),
+                        (("list", "--socket", "x"), "preheatctl --socket PATH list"),
+                        (("list", "-q"), "preheatctl -q list"), (("list", "-x"), "unknown option '-x'")):
+        assert said in ctl(*words, code=USAGE), words
     config.write_text("[model]\nnam = tiny\n")
     assert "nam" in ctl(*common, "status", code=FAILED)
 
