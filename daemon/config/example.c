@@ -45,7 +45,9 @@ void example_print(Buf *out) {
     print_comment(out,
             "Sizes take K, M, G, T (powers of 1024); times take ms, s, min, h, d. A line that "
             "starts with white space continues the text of the line before it.");
-    print_comment(out, "After a change: systemctl try-restart preheatd");
+    print_comment(out,
+            "After a change: systemctl try-restart preheatd; after one of [model], [source] or "
+            "[warmup], before that: systemctl restart preheat-warmup");
     size_t n;
     const Key *keys = key_table(&n);
     for (size_t i = 0; i < n; i++) {
