@@ -69,12 +69,17 @@ typedef struct Fill {
     Err err;
 } Fill;
 
+/* The code to end with, 0 to go on. Any thread. */
+static int told_to_end(const Fill *f, uint64_t now) {
+    if (f->o.stop && atomic_load_explicit(f->o.stop, memory_order_relaxed))
+        return -ECANCELED;
+    return now >= f->deadline ? -ETIMEDOUT : 0;
+}
+
 static void tick(Fill *f) {
     uint64_t now = clock_usec();
-    if (f->stopping == 0 && f->o.stop && atomic_load_explicit(f->o.stop, memory_order_relaxed))
-        f->stopping = -ECANCELED;
-    if (f->stopping == 0 && now >= f->deadline)
-        f->stopping = -ETIMEDOUT;
+    if (f->stopping == 0)
+        f->stopping = told_to_end(f, now);
     if (!f->o.progress || now - f->last_tick < FILL_TICK_USEC)
         return;
     f->last_tick = now;
@@ -340,48 +345,59 @@ static void run(Fill *f) {
 }
 
 typedef struct Recheck {
-    Segment *s;
+    Fill *f; /* worker 0 is its owner */
     atomic_size_t n_ready, n_damaged;
     _Atomic uint64_t ready_bytes;
-    const Manifest *m;
 } Recheck;
+
+static void recheck_chunk(Recheck *c, size_t chunk) {
+    Segment *s = c->f->s;
+    if (segment_state(s, chunk) != SEGMENT_READY)
+        return;
+    if (segment_verify(s, chunk, NULL) == 0) {
+        atomic_fetch_add(&c->n_ready, 1);
+        atomic_fetch_add(&c->ready_bytes, manifest_chunk(c->f->m, chunk)->bytes);
+    } else {
+        segment_set(s, chunk, SEGMENT_EMPTY);
+        atomic_fetch_add(&c->n_damaged, 1);
+    }
+}
 
 static void recheck_some(void *context, int64_t begin, int64_t end, int worker) {
     Recheck *c = context;
-    for (int64_t i = begin; i < end; i++) {
-        size_t chunk = (size_t)i;
-        if (segment_state(c->s, chunk) != SEGMENT_READY)
-            continue;
-        if (segment_verify(c->s, chunk, NULL) == 0) {
-            atomic_fetch_add(&c->n_ready, 1);
-            atomic_fetch_add(&c->ready_bytes, manifest_chunk(c->m, chunk)->bytes);
-        } else {
-            segment_set(c->s, chunk, SEGMENT_EMPTY);
-            atomic_fetch_add(&c->n_damaged, 1);
+    for (int64_t i = begin; i < end && told_to_end(c->f, clock_usec()) == 0; i++) {
+        recheck_chunk(c, (size_t)i);
+        if (worker == 0) {
+            c->f->ready_bytes = c->ready_bytes;
+            tick(c->f);
         }
     }
 }
 
-static bool any_ready(const Fill *f) {
+static size_t count_ready(const Fill *f) {
+    size_t n = 0;
     for (size_t i = 0; i < manifest_n_chunks(f->m); i++)
-        if (segment_state(f->s, i) == SEGMENT_READY)
-            return true;
-    return false;
+        n += segment_state(f->s, i) == SEGMENT_READY;
+    return n;
 }
 
-/* What an earlier writer left is believed only after a second look. */
+/* What an earlier writer left is believed only after a second look; but when that is cut short,
+ * what was not looked at is left as it was found. */
 static int recheck(Fill *f, Err *err) {
-    if (!any_ready(f))
+    if (count_ready(f) == 0)
         return 0;
     _cleanup_(pool_freep) Pool *pool = NULL;
     int r = pool_new(f->o.n_threads, &pool, err);
     if (r < 0)
         return r;
-    Recheck c = {.s = f->s, .m = f->m};
+    Recheck c = {.f = f};
     pool_for(pool, (int64_t)manifest_n_chunks(f->m), 1, recheck_some, &c);
-    f->report->n_found_ready = f->report->n_ready = c.n_ready;
+    f->report->n_found_ready = c.n_ready;
     f->report->n_found_damaged = c.n_damaged;
+    f->report->n_ready = count_ready(f);
     f->ready_bytes = c.ready_bytes;
+    /* Told to end after the last one was looked at is too late to matter. */
+    f->stopping = c.n_ready < f->report->n_ready ? told_to_end(f, clock_usec()) : 0;
     return 0;
 }
 
@@ -427,7 +443,7 @@ static int fill_with(Fill *f, Err *err) {
     f->verifier = verifier;
     f->report->reader = reader_name(reader);
     run(f);
-    return conclude(f, err);
+    return 0;
 }
 
 int fill_segment(
@@ -447,8 +463,10 @@ int fill_segment(
     f->n_slots = MIN(f->o.n_threads + 3, (int)MAX_SLOTS);
     assert(f->o.read_size % SOURCE_ALIGN == 0 && f->o.read_size < (uint64_t)1 << 31);
     int r = recheck(f, err);
-    if (r == 0 && report->n_ready < report->n_chunks)
+    if (r == 0 && f->stopping == 0 && report->n_ready < report->n_chunks)
         r = fill_with(f, err);
+    if (r == 0)
+        r = conclude(f, err);
     report->elapsed_usec = clock_usec() - f->start;
     free(f);
     return r;

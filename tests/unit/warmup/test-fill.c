@@ -373,6 +373,50 @@ static void stopping_keeps_what_is_ready(void **state) {
     }
 }
 
+/* What is there is verified again before anything is read, which takes seconds with a large model:
+ * a stop or the end of the time is heeded there, too, and what was not looked at stays. */
+static void stopping_is_heeded_while_verifying_again(void **state) {
+    FillOptions o = options_for(READER_AUTO);
+    assert_int_equal(fill_new(&o).result, 0);
+    for (int k = 0; k < 2; k++) {
+        Segment *s;
+        FillReport report;
+        Err err = {0};
+        o = options_for(READER_AUTO);
+        atomic_store(&stopped, k == 0);
+        o.stop = &stopped;
+        if (k == 1)
+            o.timeout_usec = 0;
+        assert_int_equal(segment_create(path, manifest, &s, NULL), 0);
+        assert_int_equal(fill_segment(manifest, s, &o, &report, &err), k ? -ETIMEDOUT : -ECANCELED);
+        assert_int_equal(report.n_found_ready, 0);
+        assert_int_equal(report.n_ready, manifest_n_chunks(manifest));
+        assert_non_null(strstr(err_text(&err), "which stay"));
+        for (size_t i = 0; i < manifest_n_chunks(manifest); i++)
+            assert_int_equal(segment_state(s, i), SEGMENT_READY);
+        segment_close(s);
+    }
+}
+
+static void count_progress(void *context, const FillProgress *p) {
+    ++*(int *)context;
+}
+
+static void verifying_again_tells_progress(void **state) {
+    FillOptions o = options_for(READER_AUTO);
+    assert_int_equal(fill_new(&o).result, 0);
+    Segment *s;
+    FillReport report;
+    int n = 0;
+    o.progress = count_progress;
+    o.context = &n;
+    assert_int_equal(segment_create(path, manifest, &s, NULL), 0);
+    assert_int_equal(fill_segment(manifest, s, &o, &report, NULL), 0);
+    assert_int_equal(report.n_found_ready, manifest_n_chunks(manifest));
+    assert_true(n > 0);
+    segment_close(s);
+}
+
 static void scanned_manifest_is_refused(void **state) {
     Manifest *m;
     Segment *s;
@@ -524,6 +568,8 @@ int main(void) {
             cmocka_unit_test(changed_files_are_told),
             cmocka_unit_test(file_changed_while_reading),
             cmocka_unit_test(stopping_keeps_what_is_ready),
+            cmocka_unit_test(stopping_is_heeded_while_verifying_again),
+            cmocka_unit_test(verifying_again_tells_progress),
             cmocka_unit_test(scanned_manifest_is_refused),
             cmocka_unit_test(full_memory_is_told),
             cmocka_unit_test(places_are_tried_in_turn),
