@@ -228,7 +228,7 @@ static bool read_goes_on(Fill *f, Read *r) {
     ssize_t n = r->piece.result;
     if (slot->error < 0 || f->stopping)
         return false;
-    if (n == -EINTR || n == -EAGAIN)
+    if (n == -EINTR)
         return true;
     if (n == -EINVAL && !slot->cached && source_without_direct(f->source, slot->chunk))
         return true;

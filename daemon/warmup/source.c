@@ -23,15 +23,24 @@ static const SourceFile *file_of(const Source *s, size_t chunk) {
     return &s->file[manifest_chunk(s->m, chunk)->file];
 }
 
+/* Opening must not wait for a pipe's writer. Reading must wait: io_uring takes O_NONBLOCK at its
+ * word where the disk cannot say in advance whether a read would, and answers EAGAIN for ever. */
+static int open_to_read(int root, const char *path, int flags) {
+    int fd = openat(root, path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | flags);
+    if (fd >= 0)
+        (void)fcntl(fd, F_SETFL, flags); /* cannot fail on what was just opened with them */
+    return fd;
+}
+
 static int open_file(const ManifestFile *f, int root, SourceFile *ret, Err *err) {
-    ret->buffered = openat(root, f->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    ret->buffered = open_to_read(root, f->path, 0);
     struct stat st;
     if (ret->buffered < 0 || fstat(ret->buffered, &st) < 0)
         return err_set(err, -errno, "cannot open '%s': %s", f->path, strerror(errno));
     if (!S_ISREG(st.st_mode) || (uint64_t)st.st_size != f->bytes)
         return err_set(err, -ESTALE, "'%s' has %jd bytes, the manifest says %ju", f->path,
                 (intmax_t)st.st_size, (uintmax_t)f->bytes);
-    ret->direct = openat(root, f->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_DIRECT);
+    ret->direct = open_to_read(root, f->path, O_DIRECT);
     return 0;
 }
 

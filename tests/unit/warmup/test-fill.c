@@ -5,6 +5,7 @@
 #include "warmup/fill.h"
 #include "warmup/hugepages.h"
 #include "warmup/place.h"
+#include "warmup/source.h"
 
 #include <dlfcn.h>
 #include <errno.h>
@@ -167,9 +168,9 @@ static void both_readers_fill(void **state) {
 }
 
 static void short_and_interrupted_reads_go_on(void **state) {
-    static const int errors[] = {0, -EINTR, -EAGAIN};
+    static const int errors[] = {0, -EINTR};
     for (size_t k = 0; k < 2; k++)
-        for (size_t e = 0; have(kinds[k]) && e < 3; e++) {
+        for (size_t e = 0; have(kinds[k]) && e < 2; e++) {
             FillOptions o = options_for(kinds[k]);
             fault.every = 3;
             fault.error = errors[e];
@@ -179,6 +180,35 @@ static void short_and_interrupted_reads_go_on(void **state) {
             assert_int_equal(x.n_ready, manifest_n_chunks(manifest));
             assert_int_equal(x.report.n_retries, 0);
         }
+}
+
+/* io_uring takes O_NONBLOCK of a file at its word where the disk below cannot say in advance
+ * whether it would wait: such reads come back with EAGAIN, for ever. */
+static void files_are_read_blocking(void **state) {
+    Source *s;
+    assert_int_equal(source_open(manifest, &s, NULL), 0);
+    for (size_t i = 0; i < manifest_n_chunks(manifest); i++)
+        for (int cached = 0; cached < 2; cached++) {
+            ReadPiece p = {0};
+            source_aim(s, i, cached, &p);
+            assert_int_equal(fcntl(p.fd, F_GETFL) & O_NONBLOCK, 0);
+        }
+    source_free(s);
+}
+
+/* A read that would have to wait, of a file that is to be waited for, is a failure as any other:
+ * not tried again at once and without an end. */
+static void reads_that_will_not_wait_are_given_up(void **state) {
+    for (size_t k = 0; k < 2; k++) {
+        if (!have(kinds[k]))
+            continue;
+        FillOptions o = options_for(kinds[k]);
+        fault.every = 1;
+        fault.error = -EAGAIN;
+        Outcome x = fill_new(&o);
+        assert_int_equal(x.result, -EAGAIN);
+        assert_int_equal(x.n_bad, manifest_n_chunks(manifest));
+    }
 }
 
 static void failing_reads_are_tried_again(void **state) {
@@ -562,6 +592,8 @@ int main(void) {
     const struct CMUnitTest tests[] = {
             cmocka_unit_test(both_readers_fill),
             cmocka_unit_test(short_and_interrupted_reads_go_on),
+            cmocka_unit_test(files_are_read_blocking),
+            cmocka_unit_test(reads_that_will_not_wait_are_given_up),
             cmocka_unit_test(failing_reads_are_tried_again),
             cmocka_unit_test(damage_costs_its_chunk_only),
             cmocka_unit_test(damaged_memory_is_loaded_again),
