@@ -90,6 +90,11 @@ static void tick(Fill *f) {
     f->o.progress(f->o.context, &p);
 }
 
+static void last_word(Fill *f) {
+    f->last_tick = 0;
+    tick(f);
+}
+
 static void give_up(Fill *f, size_t chunk, int error, const Err *err) {
     segment_set(f->s, chunk, SEGMENT_BAD);
     if (f->result == 0) {
@@ -340,8 +345,7 @@ static void run(Fill *f) {
             abandon_slots(f);
         }
     } while (step(f));
-    f->last_tick = 0; /* the last word */
-    tick(f);
+    last_word(f);
 }
 
 typedef struct Recheck {
@@ -396,6 +400,7 @@ static int recheck(Fill *f, Err *err) {
     f->report->n_found_damaged = c.n_damaged;
     f->report->n_ready = count_ready(f);
     f->ready_bytes = c.ready_bytes;
+    last_word(f);
     /* Told to end after the last one was looked at is too late to matter. */
     f->stopping = c.n_ready < f->report->n_ready ? told_to_end(f, clock_usec()) : 0;
     return 0;

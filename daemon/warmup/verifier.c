@@ -14,6 +14,12 @@ typedef struct Course {
     bool busy, cancelled;
 } Course;
 
+typedef struct Follower {
+    Verifier *v;
+    DigestState *digest;
+    pthread_t thread;
+} Follower;
+
 /* The lock guards the courses, the two lists and `stopping`; both lists have room for every slot
  * once. `work` is for new courses and for news of old ones. */
 struct Verifier {
@@ -25,8 +31,8 @@ struct Verifier {
     Verdict verdict[VERIFIER_MAX];
     int n_verdicts;
     bool stopping;
-    int n_started;
-    pthread_t thread[];
+    int n_threads, n_started;
+    Follower follower[];
 };
 
 /* The page behind the file's last byte may hold what an earlier reading left there; readers are
@@ -63,8 +69,8 @@ static bool follow(Verifier *v, const Course *c, DigestState *digest) {
 }
 
 static void *thread_main(void *context) {
-    Verifier *v = context;
-    DigestState *digest = digest_state_new();
+    const Follower *own = context;
+    Verifier *v = own->v;
     (void)pthread_mutex_lock(&v->lock);
     for (;;) {
         while (v->n_queued == 0 && !v->stopping)
@@ -73,11 +79,10 @@ static void *thread_main(void *context) {
             break;
         Verdict verdict = {.slot = take_slot(v), .result = -ECANCELED};
         Course *c = &v->course[verdict.slot];
-        if (!digest) {
-            verdict.result = err_set(&verdict.err, -ENOMEM, "no memory to compute digests");
-        } else if (digest_state_reset(digest), follow(v, c, digest)) {
+        digest_state_reset(own->digest);
+        if (follow(v, c, own->digest)) {
             (void)pthread_mutex_unlock(&v->lock);
-            Digest found = digest_state_get(digest);
+            Digest found = digest_state_get(own->digest);
             clear_padding(v->s, c->chunk);
             verdict.result = segment_compare(v->s, c->chunk, &found, &verdict.err);
             (void)pthread_mutex_lock(&v->lock);
@@ -86,15 +91,10 @@ static void *thread_main(void *context) {
         (void)pthread_cond_signal(&v->done);
     }
     (void)pthread_mutex_unlock(&v->lock);
-    digest_state_free(digest);
     return NULL;
 }
 
-int verifier_new(Segment *s, int n_threads, Verifier **ret, Err *err) {
-    Verifier *v = calloc(1, sizeof(*v) + (size_t)n_threads * sizeof(v->thread[0]));
-    if (!v)
-        return err_set(err, -ENOMEM, "no memory for verifying threads");
-    v->s = s;
+static void init_locks(Verifier *v) {
     pthread_condattr_t monotonic; /* clock_deadline() is on this clock */
     (void)pthread_condattr_init(&monotonic);
     (void)pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
@@ -102,18 +102,37 @@ int verifier_new(Segment *s, int n_threads, Verifier **ret, Err *err) {
     (void)pthread_cond_init(&v->work, NULL);
     (void)pthread_cond_init(&v->done, &monotonic);
     (void)pthread_condattr_destroy(&monotonic);
-    for (int i = 0; i < n_threads; i++) {
-        int rc = pthread_create(&v->thread[i], NULL, thread_main, v);
-        if (rc != 0 && i == 0) {
-            verifier_free(v);
+}
+
+static int start_threads(Verifier *v, Err *err) {
+    for (int i = 0; i < v->n_threads; i++) {
+        Follower *f = &v->follower[i];
+        *f = (Follower){.v = v, .digest = digest_state_new()};
+        if (!f->digest)
+            return err_set(err, -ENOMEM, "no memory to compute digests");
+        int rc = pthread_create(&f->thread, NULL, thread_main, f);
+        if (rc != 0 && i == 0)
             return err_set(err, -rc, "cannot start a verifying thread: %s", strerror(rc));
-        }
         if (rc != 0)
             break; /* fewer are slower, not wrong */
         v->n_started++;
     }
-    *ret = v;
     return 0;
+}
+
+int verifier_new(Segment *s, int n_threads, Verifier **ret, Err *err) {
+    Verifier *v = calloc(1, sizeof(*v) + (size_t)n_threads * sizeof(v->follower[0]));
+    if (!v)
+        return err_set(err, -ENOMEM, "no memory for verifying threads");
+    v->s = s;
+    v->n_threads = n_threads;
+    init_locks(v);
+    int r = start_threads(v, err);
+    if (r < 0)
+        verifier_free(v);
+    else
+        *ret = v;
+    return r;
 }
 
 Verifier *verifier_free(Verifier *v) {
@@ -126,7 +145,9 @@ Verifier *verifier_free(Verifier *v) {
     (void)pthread_cond_broadcast(&v->work);
     (void)pthread_mutex_unlock(&v->lock);
     for (int i = 0; i < v->n_started; i++)
-        (void)pthread_join(v->thread[i], NULL);
+        (void)pthread_join(v->follower[i].thread, NULL);
+    for (int i = 0; i < v->n_threads; i++)
+        digest_state_free(v->follower[i].digest);
     (void)pthread_cond_destroy(&v->work);
     (void)pthread_cond_destroy(&v->done);
     (void)pthread_mutex_destroy(&v->lock);

@@ -18,6 +18,8 @@ typedef struct Verdict {
 
 enum { VERIFIER_MAX = 64 }; /* slots */
 
+/* verifier_new - returns 0; -ENOMEM; -EAGAIN when not even one thread can be started, where fewer
+ * than n_threads will do. */
 int verifier_new(Segment *s, int n_threads, Verifier **ret, Err *err);
 
 /* verifier_free - every slot's verdict must have been taken, asserted. */

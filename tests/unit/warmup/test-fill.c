@@ -13,6 +13,7 @@
 #include <liburing.h>
 #include <stdatomic.h>
 #include <sys/mman.h>
+#include <xxhash.h>
 
 /* Faults are put in front of libc and liburing: this program's functions come first in the search
  * for symbols. */
@@ -70,6 +71,15 @@ int madvise(void *p, size_t n, int advice) {
         return -1;
     }
     return real(p, n, advice);
+}
+
+static atomic_int digests_until_none = -1; /* states that there is memory for; -1: any number */
+
+XXH3_state_t *XXH3_createState(void) {
+    static XXH3_state_t *(*real)(void);
+    if (!real)
+        real = (XXH3_state_t * (*)(void)) dlsym(RTLD_NEXT, "XXH3_createState");
+    return digests_until_none >= 0 && digests_until_none-- == 0 ? NULL : real();
 }
 
 /* Two runs of the tests must not meet. */
@@ -484,6 +494,18 @@ static void full_memory_is_told(void **state) {
     segment_close(s);
 }
 
+static void no_memory_for_digests_is_told(void **state) {
+    for (int n = 0; n < 2; n++) {
+        FillOptions o = options_for(READER_THREADS);
+        digests_until_none = n;
+        Outcome x = fill_new(&o);
+        digests_until_none = -1;
+        assert_int_equal(x.result, -ENOMEM);
+        assert_non_null(strstr(err_text(&x.err), "no memory to compute digests"));
+        assert_int_equal(x.n_bad, 0);
+    }
+}
+
 static void places_are_tried_in_turn(void **state) {
     PlaceReport report;
     Segment *s;
@@ -604,6 +626,7 @@ int main(void) {
             cmocka_unit_test(verifying_again_tells_progress),
             cmocka_unit_test(scanned_manifest_is_refused),
             cmocka_unit_test(full_memory_is_told),
+            cmocka_unit_test(no_memory_for_digests_is_told),
             cmocka_unit_test(places_are_tried_in_turn),
             cmocka_unit_test(other_models_are_dropped),
             cmocka_unit_test(unbroken_pages_are_counted),
