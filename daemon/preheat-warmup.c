@@ -329,27 +329,24 @@ static FillOptions fill_options(const Warmup *w, Filling *filling) {
     return o;
 }
 
-static int run_fill(const Warmup *w, Err *err) {
-    _cleanup_(manifest_freep) Manifest *m = NULL;
+static int open_remote(const Warmup *w, Remote **ret, Err *err) {
+    Supply supply = supply_of(w, NULL);
+    bool direct = w->sourced && w->config->source.mode == CONFIG_SOURCE_DIRECT;
+    return direct ? supply_remote(&supply, ret, err) : 0;
+}
+
+static int fill_in(const Warmup *w, const Manifest *m, PlaceMemory memory, Err *err) {
     _cleanup_(segment_closep) Segment *s = NULL;
     _cleanup_(remote_freep) Remote *remote = NULL;
     PlaceReport place;
     FillReport *report = w->report;
-    int r = open_manifest(w, &m, err);
-    if (r < 0)
-        return r;
-    drop_other_models(w);
-    notify_status("getting %ju MiB of memory", (uintmax_t)(manifest_segment_bytes(m) / MIB));
-    r = place_open(m, w->segment, w->config->warmup.free_memory_floor, &s, &place, err);
+    int r = place_open(m, w->segment, w->config->warmup.free_memory_floor, memory, &s, &place, err);
     if (r < 0)
         return r;
     tell_place(&place);
-    if (w->sourced && w->config->source.mode == CONFIG_SOURCE_DIRECT) {
-        Supply supply = supply_of(w, NULL);
-        r = supply_remote(&supply, &remote, err);
-        if (r < 0)
-            return r;
-    }
+    r = open_remote(w, &remote, err);
+    if (r < 0)
+        return r;
     Filling filling = {.watch = {.patient = remote, .start = clock_usec()}, .remote = remote};
     FillOptions o = fill_options(w, &filling);
     r = fill_segment(m, s, &o, report, err);
@@ -357,8 +354,26 @@ static int run_fill(const Warmup *w, Err *err) {
         log_warning("%zu chunks had changed in memory, read them again", report->n_found_damaged);
     if (r == -EBADMSG && w->sourced && !remote)
         supply_distrust(m, s);
+    return r;
+}
+
+static int run_fill(const Warmup *w, Err *err) {
+    _cleanup_(manifest_freep) Manifest *m = NULL;
+    int r = open_manifest(w, &m, err);
+    if (r < 0)
+        return r;
+    drop_other_models(w);
+    notify_status("getting %ju MiB of memory", (uintmax_t)(manifest_segment_bytes(m) / MIB));
+    r = fill_in(w, m, PLACE_PROMISED, err);
+    if (r == -ENOMEM && w->report->promise_broken) { /* a control group has a limit on them */
+        log_warning("%s, taking what memory there is before anything is read", err_text(err));
+        err_clear(err);
+        r = segment_evict(w->segment, err);
+        if (r == 0)
+            r = fill_in(w, m, PLACE_TAKEN, err);
+    }
     if (r == 0)
-        tell_filled(w, m, report);
+        tell_filled(w, m, w->report);
     return r;
 }
 

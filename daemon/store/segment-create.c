@@ -7,10 +7,12 @@
 
 #include <fcntl.h>
 #include <libgen.h>
+#include <linux/mempolicy.h>
 #include <stdatomic.h>
 #include <sys/mman.h>
 #include <sys/random.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/vfs.h>
 
 DEFINE_CLEANUP(Pool, pool_free)
@@ -31,6 +33,7 @@ typedef struct Draft {
     size_t n_units;   /* of 2 MiB */
     size_t n_missing; /* without a place */
     uint8_t *place;   /* [n_units] or NO_PLACE */
+    bool promising;   /* huge pages are promised now and taken when the segment is filled */
     Pool *pool;       /* that clears pages */
     Err why;          /* why the first place that gave less than all gave no more */
 } Draft;
@@ -61,8 +64,7 @@ static void populate_slices(void *context, int64_t begin, int64_t end, int worke
 
 /* Pages of tmpfs become huge only when MADV_HUGEPAGE is in force where they are first touched, and
  * clearing pages takes as long as reading them from a disk unless several threads do it: both speak
- * for touching them through a mapping. Huge pages that a mapping reserved would come from the node
- * that this thread happens to run on, whatever its policy: they are taken one by one instead.
+ * for touching them through a mapping, which must promise no huge pages (has_memory_policy()).
  * MADV_POPULATE_WRITE (Linux 5.14) reports a lack of memory as an error where a plain store would
  * raise SIGBUS. */
 static int populate(const Draft *d, const SegmentFile *f, uint64_t begin, uint64_t bytes) {
@@ -89,6 +91,24 @@ static int populate(const Draft *d, const SegmentFile *f, uint64_t begin, uint64
     return r == -EINVAL ? allocate(f, begin, bytes) : r;
 }
 
+/* The kernel keeps that many huge pages for the file from here on, for as long as it exists,
+ * whoever maps it: taking them later cannot fail. That takes no time, where clearing them takes as
+ * long as a fast disk needs to fill them. */
+static int promise(const SegmentFile *f, uint64_t begin, uint64_t bytes) {
+    void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, f->fd, (off_t)begin);
+    if (p == MAP_FAILED)
+        return -errno;
+    (void)munmap(p, bytes);
+    return 0;
+}
+
+/* Huge pages that are promised come from the node that this thread happens to run on, whatever its
+ * policy: where it has one they are taken at once, one by one. */
+static bool has_memory_policy(void) {
+    int mode = MPOL_DEFAULT;
+    return syscall(SYS_get_mempolicy, &mode, NULL, 0, NULL, 0) == 0 && mode != MPOL_DEFAULT;
+}
+
 /* Where the file system has a limit of its own, it is told instead of reached. */
 static int check_space(const SegmentFile *f, uint64_t bytes, Err *err) {
     struct statfs fs;
@@ -102,13 +122,17 @@ static int check_space(const SegmentFile *f, uint64_t bytes, Err *err) {
     return 0;
 }
 
+static bool is_promised(const Draft *d, const SegmentFile *f) {
+    return d->promising && f->backing == SEGMENT_HUGETLB;
+}
+
 /* All of the range or nothing of it: what an attempt that failed had got already is given back. */
 static int take_range(
         const Draft *d, const SegmentFile *f, uint64_t begin, uint64_t bytes, Err *err) {
     int r = check_space(f, bytes, err);
     if (r < 0)
         return r;
-    r = populate(d, f, begin, bytes);
+    r = is_promised(d, f) ? promise(f, begin, bytes) : populate(d, f, begin, bytes);
     if (r == 0)
         return 0;
     (void)fallocate(f->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)begin, (off_t)bytes);
@@ -132,11 +156,15 @@ static int take_units(Draft *d, int place, size_t unit, size_t n, Err *err) {
     return r;
 }
 
+/* A hole takes back the promise of a page that was taken only. */
 static void give_back_units(Draft *d, int place, size_t unit, size_t n) {
+    const SegmentFile *f = &d->file[place];
     for (size_t i = unit; i < unit + n; i++) {
         if (d->place[i] != place)
             continue;
-        (void)fallocate(d->file[place].fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+        if (is_promised(d, f))
+            (void)allocate(f, i * SEGMENT_PAGE, SEGMENT_PAGE);
+        (void)fallocate(f->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
                 (off_t)(i * SEGMENT_PAGE), (off_t)SEGMENT_PAGE);
         set_place(d, i, 1, NO_PLACE);
     }
@@ -382,8 +410,9 @@ static int make_from(Draft *d, Segment **ret, Err *err) {
 }
 
 /* -EEXIST when another writer was first. */
-static int create_new(const char *path, const Manifest *m, Segment **ret, Err *err) {
-    Draft d = {.m = m, .path = path, .first = -1};
+static int create_new(
+        const char *path, const Manifest *m, bool promising, Segment **ret, Err *err) {
+    Draft d = {.m = m, .path = path, .first = -1, .promising = promising};
     int r = check_room_for_states(m, err);
     if (r < 0)
         return r;
@@ -494,7 +523,7 @@ int segment_continue(const char *path, const Manifest *m, Segment **ret, Err *er
     return r < 0 && r != -ENOENT ? err_prefix(err, r, "segment '%s'", path) : r;
 }
 
-int segment_create(const char *path, const Manifest *m, Segment **ret, Err *err) {
+static int create(const char *path, const Manifest *m, bool promising, Segment **ret, Err *err) {
     enum { ATTEMPTS = 8 }; /* as above */
     int r = -EEXIST;
     for (int i = 0; i < ATTEMPTS && r == -EEXIST; i++) {
@@ -502,9 +531,17 @@ int segment_create(const char *path, const Manifest *m, Segment **ret, Err *err)
         r = segment_continue(path, m, ret, err);
         if (r != -ENOENT)
             return r;
-        r = create_new(path, m, ret, err);
+        r = create_new(path, m, promising, ret, err);
     }
     return r < 0 ? err_prefix(err, r, "segment '%s'", path) : 0;
+}
+
+int segment_create(const char *path, const Manifest *m, Segment **ret, Err *err) {
+    return create(path, m, !has_memory_policy(), ret, err);
+}
+
+int segment_create_taken(const char *path, const Manifest *m, Segment **ret, Err *err) {
+    return create(path, m, false, ret, err);
 }
 
 static int evict_place(const char *path, int place, Err *err) {

@@ -37,13 +37,18 @@ int segment_continue(const char *path, const Manifest *m, Segment **ret, Err *er
 
 /* segment_create - segment_continue(), or else a new one.
  *
- * All memory is taken here, so that filling cannot run out of it: chunk by chunk in the order of
- * first use, from each place in turn what it has. Files that are being made have no names yet:
- * killed at any moment, nothing is left behind that the next writer would not remove.
+ * All memory is taken here, or promised by the kernel (segment_populate()), so that filling cannot
+ * run out of it: chunk by chunk in the order of first use, from each place in turn what it has.
+ * Files that are being made have no names yet: killed at any moment, nothing is left behind that
+ * the next writer would not remove.
  *
  * Returns 0; -EBUSY while another writer lives; -ENOSPC when all places together have too little,
  * saying how much and why; negative errno. */
 int segment_create(const char *path, const Manifest *m, Segment **ret, Err *err);
+
+/* segment_create_taken - as segment_create(), but nothing is only promised: for where the kernel
+ * does not keep its promise. */
+int segment_create_taken(const char *path, const Manifest *m, Segment **ret, Err *err);
 
 /* segment_open - maps a filled or filling segment read-only.
  *
@@ -78,6 +83,14 @@ void *segment_chunk(Segment *s, size_t chunk, uint64_t *ret_bytes, uint64_t *ret
 
 /* segment_chunk_is_huge - all of its bytes are in hugetlbfs; for the writer only. */
 bool segment_chunk_is_huge(const Segment *s, size_t chunk);
+
+/* segment_populate - takes and clears the huge pages that were promised for a part of the chunk, so
+ * that whoever fills it finds them; without it the first touch does. For the writer; any thread.
+ *
+ *   at, bytes  within the chunk's room, multiples of SEGMENT_PAGE
+ *
+ * Returns 0; -ENOMEM when the promise is not kept: a limit on the huge pages of a control group. */
+int segment_populate(const Segment *s, size_t chunk, uint64_t at, uint64_t bytes);
 
 /* segment_set - the writer's way from one state to the next; wakes all who wait for the chunk.
  *

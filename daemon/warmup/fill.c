@@ -4,6 +4,7 @@
 #include "base/clock.h"
 #include "base/pool.h"
 #include "base/size.h"
+#include "warmup/populator.h"
 #include "warmup/source.h"
 #include "warmup/verifier.h"
 
@@ -11,7 +12,8 @@ DEFINE_CLEANUP(Pool, pool_free)
 DEFINE_CLEANUP(Reader, reader_close)
 DEFINE_CLEANUP(Verifier, verifier_free)
 
-enum { MAX_SLOTS = 16, DEFAULT_DEPTH = 32, DEFAULT_READ = 2 * 1024 * 1024, MAX_VERIFIERS = 8 };
+enum { MAX_SLOTS = 16, DEFAULT_DEPTH = 32, DEFAULT_READ = 2 * 1024 * 1024 };
+enum { MAX_VERIFIERS = 8, MAX_POPULATORS = 8 }; /* more use up the memory's bandwidth */
 
 typedef enum SlotPhase { SLOT_FREE, SLOT_READING, SLOT_VERIFYING } SlotPhase;
 
@@ -53,6 +55,7 @@ typedef struct Fill {
     Source *source;
     Reader *reader;
     Verifier *verifier;
+    Populator *populator;
     FillReport *report;
 
     Slot slot[MAX_SLOTS];
@@ -132,8 +135,10 @@ static void slot_verified(Fill *f, const Verdict *v) {
     Slot *slot = &f->slot[v->slot];
     slot->phase = SLOT_FREE;
     f->n_verifying--;
-    if (slot->error < 0 && f->o.remote) {
-        give_up(f, slot->chunk, slot->error, &slot->err); /* was tried again already */
+    bool final =
+            f->o.remote || f->report->promise_broken; /* was tried again already; is of no use */
+    if (slot->error < 0 && final) {
+        give_up(f, slot->chunk, slot->error, &slot->err);
     } else if (slot->error < 0) {
         chunk_failed(f, slot->chunk, slot->error, &slot->err);
     } else if (v->result == -ECANCELED) {
@@ -173,9 +178,26 @@ static void slot_begin(Fill *f, Slot *slot, size_t chunk) {
     /* After a failure the disk itself is asked: the page cache may be what is wrong. */
     slot->cached = f->attempts[chunk] == 0 && source_is_cached(f->source, chunk);
     segment_set(f->s, chunk, SEGMENT_LOADING);
-    reader_region(f->reader, (int)(slot - f->slot), slot->data,
-            segment_chunk_is_huge(f->s, chunk) ? slot->room : 0);
+    /* Registering takes the pages that the populator has not taken, all before the first read. */
+    bool whole = segment_chunk_is_huge(f->s, chunk) && populator_has(f->populator, chunk);
+    reader_region(f->reader, (int)(slot - f->slot), slot->data, whole ? slot->room : 0);
     verifier_begin(f->verifier, (int)(slot - f->slot), chunk);
+}
+
+/* Bytes from elsewhere are stored by this process, for which a page that cannot be had is SIGBUS,
+ * not an error: the pages are asked for first. */
+static bool has_memory(Fill *f, size_t chunk) {
+    uint64_t bytes, room;
+    Err err = {0};
+    if (!f->o.remote || !segment_chunk_is_huge(f->s, chunk))
+        return true;
+    (void)segment_chunk(f->s, chunk, &bytes, &room);
+    if (segment_populate(f->s, chunk, 0, room) == 0)
+        return true;
+    int r = source_explain(f->source, chunk, manifest_chunk(f->m, chunk)->offset, -EFAULT, &err);
+    f->report->promise_broken = true;
+    give_up(f, chunk, r, &err);
+    return false;
 }
 
 /* A slot with something left to submit; begins a chunk when there is none. */
@@ -189,10 +211,13 @@ static Slot *slot_to_read(Fill *f) {
             unused = slot;
     }
     size_t chunk;
-    if (!unused || !take_chunk(f, &chunk))
-        return NULL;
-    slot_begin(f, unused, chunk);
-    return unused;
+    while (unused && take_chunk(f, &chunk)) {
+        if (has_memory(f, chunk)) {
+            slot_begin(f, unused, chunk);
+            return unused;
+        }
+    }
+    return NULL;
 }
 
 static void submit(Fill *f, Read *r) {
@@ -217,13 +242,14 @@ static void submit_next(Fill *f, Slot *slot) {
 }
 
 static void slot_error(Fill *f, Slot *slot, const Read *r, int error) {
-    if (slot->error == 0) {
-        slot->error = error;
-        if (f->o.remote)
-            slot->err = r->piece.err;
-        else
-            source_explain(f->source, slot->chunk, r->piece.offset, error, &slot->err);
-    }
+    if (slot->error < 0)
+        return;
+    slot->error = error;
+    f->report->promise_broken = f->report->promise_broken || error == -EFAULT;
+    if (f->o.remote)
+        slot->err = r->piece.err;
+    else
+        slot->error = source_explain(f->source, slot->chunk, r->piece.offset, error, &slot->err);
 }
 
 /* Returns true when the read goes on: interrupted, short in the middle, or to be repeated without
@@ -426,6 +452,7 @@ static int fill_with(Fill *f, Err *err) {
     _cleanup_(source_freep) Source *source = NULL;
     _cleanup_(reader_closep) Reader *reader = NULL;
     _cleanup_(verifier_freep) Verifier *verifier = NULL;
+    _cleanup_(populator_freep) Populator *populator = NULL;
     if (!read || !attempts || !retry)
         return err_set(err, -ENOMEM, "no memory to fill %zu chunks", n);
     for (int i = 0; i < f->o.queue_depth; i++) {
@@ -441,8 +468,12 @@ static int fill_with(Fill *f, Err *err) {
                         : reader_open(f->o.kind, f->o.queue_depth, &reader, err);
     if (r == 0)
         r = verifier_new(f->s, f->o.n_threads, &verifier, err);
+    if (r == 0)
+        r = populator_new(
+                f->m, f->s, MIN((pool_cpus() + 1) / 2, (int)MAX_POPULATORS), &populator, err);
     if (r < 0)
         return r;
+    f->populator = populator;
     f->source = source;
     f->reader = reader;
     f->verifier = verifier;

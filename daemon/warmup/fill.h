@@ -44,7 +44,8 @@ typedef struct FillReport {
     size_t n_found_ready;   /* before reading, verified again */
     size_t n_found_damaged; /* ready before, but no longer of the right digest */
     size_t n_retries;
-    size_t bad_chunk; /* the first that was given up, SIZE_MAX: none */
+    bool promise_broken; /* huge pages that were promised were not to be had: ENOMEM */
+    size_t bad_chunk;    /* the first that was given up, SIZE_MAX: none */
     uint64_t elapsed_usec;
 } FillReport;
 

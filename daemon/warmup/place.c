@@ -91,8 +91,8 @@ static void describe(const Manifest *m, const Segment *s, const char *path, Plac
             hugepages_read(NULL, &h, NULL) == 0 && hugepages_available(&h) >= report->pages_missing;
 }
 
-int place_open(const Manifest *m, const char *path, uint64_t floor_bytes, Segment **ret,
-        PlaceReport *report, Err *err) {
+int place_open(const Manifest *m, const char *path, uint64_t floor_bytes, PlaceMemory memory,
+        Segment **ret, PlaceReport *report, Err *err) {
     *report = (PlaceReport){
             .pages_needed = manifest_segment_bytes(m) / HUGEPAGE_BYTES, .numa_node = -1};
     report->numa_node = numa_prefer_gpu();
@@ -101,7 +101,8 @@ int place_open(const Manifest *m, const char *path, uint64_t floor_bytes, Segmen
     if (r == -ENOENT) { /* what was in the way has given its memory back */
         r = check_floor(memory_needed(path, manifest_segment_bytes(m)), floor_bytes, err);
         if (r == 0)
-            r = segment_create(path, m, &s, err);
+            r = memory == PLACE_TAKEN ? segment_create_taken(path, m, &s, err)
+                                      : segment_create(path, m, &s, err);
     }
     if (r < 0)
         return r;

@@ -17,6 +17,9 @@ typedef struct PlaceReport {
     int numa_node;            /* that was preferred; -1: none */
 } PlaceReport;
 
+/* How a new segment gets its memory: segment_create(), segment_create_taken(). */
+typedef enum PlaceMemory { PLACE_PROMISED, PLACE_TAKEN } PlaceMemory;
+
 /* place_open - goes on with the segment that is there, or makes one from what places.h's places
  * have. Files of this name in places that it does not use are removed.
  *
@@ -25,8 +28,8 @@ typedef struct PlaceReport {
  * Memory is taken on the NUMA node of the first display controller of vendor 10de, if there are
  * several nodes. Returns 0; -ENOMEM with the numbers when the floor would be broken; else as
  * segment_create(). */
-int place_open(const Manifest *m, const char *path, uint64_t floor_bytes, Segment **ret,
-        PlaceReport *report, Err *err);
+int place_open(const Manifest *m, const char *path, uint64_t floor_bytes, PlaceMemory memory,
+        Segment **ret, PlaceReport *report, Err *err);
 
 /* place_evict_others - removes the segments of other names beside this one, except those being
  * filled; /dev/shm is left alone. The directories must be preheat's. Returns how many. */

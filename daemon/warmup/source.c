@@ -129,12 +129,17 @@ void source_release(const Source *s, size_t chunk, bool cached) {
         (void)posix_fadvise(f->buffered, (off_t)c->offset, (off_t)c->bytes, POSIX_FADV_DONTNEED);
 }
 
-void source_explain(const Source *s, size_t chunk, uint64_t offset, int error, Err *err) {
+int source_explain(const Source *s, size_t chunk, uint64_t offset, int error, Err *err) {
     const ManifestFile *f = manifest_file(s->m, manifest_chunk(s->m, chunk)->file);
+    const char *root = manifest_root(s->m);
     if (error == -ENODATA)
-        (void)err_set(err, error, "'%s/%s' ends at byte %ju, the manifest says %ju",
-                manifest_root(s->m), f->path, (uintmax_t)offset, (uintmax_t)f->bytes);
-    else
-        (void)err_set(err, error, "cannot read '%s/%s' at byte %ju: %s", manifest_root(s->m),
-                f->path, (uintmax_t)offset, strerror(-error));
+        return err_set(err, error, "'%s/%s' ends at byte %ju, the manifest says %ju", root, f->path,
+                (uintmax_t)offset, (uintmax_t)f->bytes);
+    if (error == -EFAULT)
+        return err_set(err, -ENOMEM,
+                "no memory to read '%s/%s' into at byte %ju: huge pages that were promised are not "
+                "to be had",
+                root, f->path, (uintmax_t)offset);
+    return err_set(err, error, "cannot read '%s/%s' at byte %ju: %s", root, f->path,
+            (uintmax_t)offset, strerror(-error));
 }

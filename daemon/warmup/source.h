@@ -40,7 +40,10 @@ bool source_without_direct(Source *s, size_t chunk);
 /* source_release - the chunk was read: what reading it put into the page cache is dropped again. */
 void source_release(const Source *s, size_t chunk, bool cached);
 
-/* source_explain - the sentence for an error at a byte of the chunk's file; -ENODATA: it ended. */
-void source_explain(const Source *s, size_t chunk, uint64_t offset, int error, Err *err);
+/* source_explain - the sentence for an error at a byte of the chunk's file. -ENODATA: it ended;
+ * -EFAULT: there is no memory to read into.
+ *
+ * Returns the error, -ENOMEM instead of -EFAULT. */
+int source_explain(const Source *s, size_t chunk, uint64_t offset, int error, Err *err);
 
 #endif

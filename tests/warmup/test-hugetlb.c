@@ -13,6 +13,8 @@ static const char gigantic[] = GIGANTIC_SYSFS "/nr_hugepages";
 static uint64_t overcommit_before, gigantic_before;
 static char base[] = "/tmp/preheat-huge-XXXXXX", dir[64], large[64];
 
+static char groups[64], group[96]; /* control groups with limits on huge pages */
+
 static void set_number(const char *file, uint64_t n) {
     FILE *f = fopen(file, "we");
     if (f) {
@@ -25,6 +27,9 @@ static void restore(void) {
     set_number(overcommit, overcommit_before);
     (void)umount2(dir, MNT_DETACH);
     (void)umount2(large, MNT_DETACH);
+    (void)rmdir(group);
+    (void)umount2(groups, MNT_DETACH);
+    (void)rmdir(groups);
     (void)rmdir(dir);
     (void)rmdir(large);
     (void)rmdir(base);
@@ -100,6 +105,67 @@ static void enough_pages(const Program *p, uint64_t pages, uint64_t before) {
         CHECK((size_t)program_look(p, &n) == n);
     }
     CHECK(unlink(p->segment) == 0);
+    CHECK(in_use_soon(NULL, before));
+}
+
+/* A new segment's pages are promised, and taken when it is filled: nobody gets them meanwhile, a
+ * writer that dies leaves the promise with the file, and a removed file gives it back. */
+static void promised_pages(const Program *p, uint64_t pages, uint64_t before) {
+    Manifest *m;
+    Segment *s;
+    CHECK(manifest_load(p->kept, &m, NULL) == 0);
+    HugePages at_first = counters();
+    CHECK(segment_create(p->segment, m, &s, NULL) == 0);
+    HugePages h = counters();
+    CHECK(h.promised - at_first.promised + 1 == pages); /* the header's is taken */
+    for (size_t i = 0; i < manifest_n_chunks(m); i++) {
+        uint64_t bytes, room;
+        (void)segment_chunk(s, i, &bytes, &room);
+        CHECK(i % 2 == 0 || segment_populate(s, i, 0, room) == 0);
+    }
+    CHECK(counters().promised < h.promised);
+    segment_close(s); /* as one that is killed */
+    set_number(overcommit, 0);
+    SegmentShare share[N_PLACES];
+    CHECK(program_wait(program_start(p, "auto")) == 0);
+    CHECK(look(p, share) == 1 && share[0].backing == SEGMENT_HUGETLB);
+    CHECK(in_use_soon(NULL, before + pages) && counters().promised == at_first.promised);
+    CHECK(segment_evict(p->segment, NULL) == 0);
+    CHECK(in_use_soon(NULL, before));
+
+    set_number(overcommit, overcommit_before + pages);
+    CHECK(segment_create(p->segment, m, &s, NULL) == 0);
+    segment_close(s);
+    CHECK(segment_evict(p->segment, NULL) == 0);
+    CHECK(in_use_soon(NULL, before) && counters().promised == at_first.promised);
+    manifest_free(m);
+}
+
+/* A control group whose limit on huge pages is hit when they are taken, not when they are promised:
+ * what is there is used, as where there are too few. */
+static void broken_promise(const Program *p, uint64_t pages, uint64_t before) {
+    char limit[160], members[160];
+    SegmentShare share[N_PLACES];
+    (void)snprintf(groups, sizeof(groups), "%s/groups", base);
+    (void)snprintf(group, sizeof(group), "%s/some", groups);
+    (void)snprintf(limit, sizeof(limit), "%s/hugetlb.2MB.limit_in_bytes", group);
+    (void)snprintf(members, sizeof(members), "%s/cgroup.procs", group);
+    if (mkdir(groups, 0755) < 0 || mount("none", groups, "cgroup", 0, "hugetlb") < 0 ||
+            mkdir(group, 0755) < 0 || access(limit, W_OK) < 0) {
+        (void)printf("no control group with limits on huge pages, not tried\n");
+        return;
+    }
+    set_number(overcommit, overcommit_before + pages);
+    set_number(limit, 5 * HUGEPAGE_BYTES);
+    set_number(members, (uint64_t)getpid());
+    pid_t pid = program_start(p, "threads"); /* an io_uring gives pages back later */
+    (void)snprintf(members, sizeof(members), "%s/cgroup.procs", groups);
+    set_number(members, (uint64_t)getpid());
+    CHECK(program_wait(pid) == 0);
+    CHECK(look(p, share) == 2 && share[0].backing == SEGMENT_HUGETLB);
+    CHECK(share[0].bytes == 5 * HUGEPAGE_BYTES);
+    CHECK(share[1].bytes == (pages - 5) * HUGEPAGE_BYTES);
+    CHECK(segment_evict(p->segment, NULL) == 0);
     CHECK(in_use_soon(NULL, before));
 }
 
@@ -207,6 +273,8 @@ int main(int argc, char **argv) {
         return SKIP; /* a kernel's settings that may not be changed */
     }
     enough_pages(&p, pages, before);
+    promised_pages(&p, pages, before);
+    broken_promise(&p, pages, before);
     if (counters().free == 0) /* else somebody's persistent pages would do instead */
         too_few_pages(&p, pages, before);
     if (mount_pages(large, "gigantic", "pagesize=1G")) {

@@ -243,6 +243,24 @@ static void failing_reads_are_tried_again(void **state) {
     }
 }
 
+/* A control group's limit on huge pages may break the kernel's promise of them. */
+static void memory_that_is_not_there_is_told(void **state) {
+    for (size_t k = 0; k < 2; k++) {
+        if (!have(kinds[k]))
+            continue;
+        FillOptions o = options_for(kinds[k]);
+        fault.every = 1;
+        fault.error = -EFAULT;
+        Outcome x = fill_new(&o);
+        assert_int_equal(x.result, -ENOMEM);
+        assert_int_equal(x.err.code, -ENOMEM);
+        assert_true(x.report.promise_broken);
+        assert_non_null(strstr(err_text(&x.err), "no memory to read"));
+        assert_non_null(strstr(err_text(&x.err), "into at byte"));
+        assert_int_equal(x.n_bad, manifest_n_chunks(manifest));
+    }
+}
+
 static void flip(const char *file, off_t at) {
     char name[256], c;
     (void)snprintf(name, sizeof(name), "%s/%s", model.dir, file);
@@ -482,13 +500,15 @@ static void full_memory_is_told(void **state) {
 
     PlaceReport report;
     err_clear(&err);
-    assert_int_equal(place_open(manifest, path, 0, &s, &report, &err), -ENOSPC);
+    assert_int_equal(place_open(manifest, path, 0, PLACE_PROMISED, &s, &report, &err), -ENOSPC);
     fault.allocate_error = 0;
     err_clear(&err);
-    assert_int_equal(place_open(manifest, path, (uint64_t)1 << 60, &s, &report, &err), -ENOMEM);
+    assert_int_equal(
+            place_open(manifest, path, (uint64_t)1 << 60, PLACE_PROMISED, &s, &report, &err),
+            -ENOMEM);
     assert_non_null(strstr(err_text(&err), "must stay so"));
     assert_int_equal(access(path, F_OK), -1);
-    assert_int_equal(place_open(manifest, path, 0, &s, &report, NULL), 0);
+    assert_int_equal(place_open(manifest, path, 0, PLACE_PROMISED, &s, &report, NULL), 0);
     assert_string_equal(report.path, path);
     assert_int_equal(report.pages_missing, report.pages_needed);
     segment_close(s);
@@ -510,7 +530,7 @@ static void places_are_tried_in_turn(void **state) {
     PlaceReport report;
     Segment *s;
     (void)options_for(READER_AUTO);
-    assert_int_equal(place_open(manifest, nowhere, 0, &s, &report, NULL), 0);
+    assert_int_equal(place_open(manifest, nowhere, 0, PLACE_PROMISED, &s, &report, NULL), 0);
     assert_string_equal(report.path, nowhere_fallback);
     assert_int_equal(segment_evict(nowhere, NULL), -EBUSY);
     segment_close(s);
@@ -617,6 +637,7 @@ int main(void) {
             cmocka_unit_test(files_are_read_blocking),
             cmocka_unit_test(reads_that_will_not_wait_are_given_up),
             cmocka_unit_test(failing_reads_are_tried_again),
+            cmocka_unit_test(memory_that_is_not_there_is_told),
             cmocka_unit_test(damage_costs_its_chunk_only),
             cmocka_unit_test(damaged_memory_is_loaded_again),
             cmocka_unit_test(changed_files_are_told),
