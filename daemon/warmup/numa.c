@@ -1,10 +1,14 @@
 #include "warmup/numa.h"
 
+#include "base/io.h"
+
 #include <dirent.h>
 #include <fcntl.h>
 #include <linux/mempolicy.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -38,8 +42,15 @@ int numa_gpu_node(void) {
     return node;
 }
 
+/* "0", "0-1", "0,2" */
+static bool has_several_nodes(void) {
+    char text[64];
+    return io_read_proc("/sys/devices/system/node/online", text, sizeof(text), NULL) == 0 &&
+           strpbrk(text, "-,");
+}
+
 int numa_prefer_gpu(void) {
-    int node = numa_gpu_node();
+    int node = has_several_nodes() ? numa_gpu_node() : -1;
     unsigned long mask;
     if (node < 0 || node >= (int)(8 * sizeof(mask)))
         return -1;

@@ -6,7 +6,8 @@
 int numa_gpu_node(void);
 
 /* numa_prefer_gpu - this thread's further allocations prefer the node of the first NVIDIA display
- * controller. Returns the node; -1 when there is none, or it has no node, or the kernel refuses. */
+ * controller. Returns the node; -1 when there is no choice of nodes, there is no such controller,
+ * it has no node, or the kernel refuses. */
 int numa_prefer_gpu(void);
 
 #endif
