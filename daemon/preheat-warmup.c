@@ -12,8 +12,8 @@
  *   preheat-warmup --print-hugepages  what the model needs and the machine has
  *   preheat-warmup --verify           compare the files with the manifest
  *
- * Exit status: 0; 1 when it failed; by SIGTERM when told to stop; 2 for a wrong command line; 78
- * for a bad configuration. */
+ * Exit status: 0; 1 when it failed; by SIGTERM when told to stop; by SIGALRM when time was up and
+ * the disk did not answer; 2 for a wrong command line; 78 for a bad configuration. */
 #include "preheat-configured.h"
 #include "preheat-warmup-supply.h"
 
@@ -46,6 +46,7 @@ DEFINE_CLEANUP(Manifest, manifest_free)
 DEFINE_CLEANUP(Segment, segment_close)
 
 enum { EXIT_USAGE = 2, EXIT_BAD_CONFIG = 78, REMOTE_READ_BYTES = 4 * 1024 * 1024 };
+enum { PATIENCE_SEC = 5 }; /* with the disk, once told to stop or out of time */
 
 typedef enum Mode {
     MODE_FILL,
@@ -78,21 +79,29 @@ typedef struct Warmup {
 
 static atomic_bool stop;
 
-static void on_stop(int signal_number) {
-    atomic_store_explicit(&stop, true, memory_order_relaxed);
-}
-
-/* No SA_RESTART: a wait ends at once. */
-static void catch_signals(void) {
-    struct sigaction a = {.sa_handler = on_stop};
-    (void)sigaction(SIGTERM, &a, NULL); /* cannot fail for these */
-    (void)sigaction(SIGINT, &a, NULL);
-}
-
 /* Told to stop, what is ready stays: systemd counts death by SIGTERM as a clean end. */
 static void die_of_signal(void) {
     (void)signal(SIGTERM, SIG_DFL);
     (void)raise(SIGTERM);
+}
+
+/* Being killed at any moment leaves nothing wrong, and a disk that does not answer is not waited
+ * for. */
+static void on_patience_lost(int signal_number) {
+    die_of_signal();
+}
+
+static void on_stop(int signal_number) {
+    if (!atomic_exchange_explicit(&stop, true, memory_order_relaxed))
+        (void)alarm(PATIENCE_SEC);
+}
+
+/* No SA_RESTART: a wait ends at once. */
+static void catch_signals(void) {
+    struct sigaction a = {.sa_handler = on_stop}, b = {.sa_handler = on_patience_lost};
+    (void)sigaction(SIGTERM, &a, NULL); /* cannot fail for these */
+    (void)sigaction(SIGINT, &a, NULL);
+    (void)sigaction(SIGALRM, &b, NULL);
 }
 
 static void show(
@@ -301,12 +310,26 @@ static void yield_disk(void) {
 typedef struct Filling {
     Watch watch;
     Remote *remote; /* NULL: local files */
+    bool leaving;   /* time is up */
 } Filling;
+
+/* A read that was begun cannot be taken back; where none comes back any more, only the end of the
+ * process is left. */
+static void leave_disk(Filling *f, const FillProgress *p) {
+    f->leaving = true;
+    log_error(
+            "time is up with %.2f of %.2f GB loaded, which stay; waiting %d s for reads under way",
+            (double)p->ready_bytes / 1e9, (double)p->total_bytes / 1e9, PATIENCE_SEC);
+    (void)signal(SIGALRM, SIG_DFL);
+    (void)alarm(PATIENCE_SEC);
+}
 
 static void on_fill(void *context, const FillProgress *p) {
     Filling *f = context;
     uint64_t moved = f->remote ? remote_received(f->remote) : p->read_bytes;
     watch(&f->watch, "loading", p->ready_bytes, p->total_bytes, moved);
+    if (p->ending == -ETIMEDOUT && p->reads_under_way && !f->leaving)
+        leave_disk(f, p);
 }
 
 static FillOptions fill_options(const Warmup *w, Filling *filling) {

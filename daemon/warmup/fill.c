@@ -89,7 +89,9 @@ static void tick(Fill *f) {
     FillProgress p = {.ready_bytes = f->ready_bytes,
             .total_bytes = manifest_weight_bytes(f->m),
             .read_bytes = f->report->read_bytes,
-            .elapsed_usec = now - f->start};
+            .elapsed_usec = now - f->start,
+            .ending = f->stopping,
+            .reads_under_way = f->n_under_way > 0};
     f->o.progress(f->o.context, &p);
 }
 

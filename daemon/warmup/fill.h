@@ -16,6 +16,8 @@ typedef struct FillProgress {
     uint64_t ready_bytes, total_bytes; /* of the model's files */
     uint64_t read_bytes;               /* by this filling */
     uint64_t elapsed_usec;
+    int ending;           /* 0, or the code to end with once all reads came back */
+    bool reads_under_way; /* a local disk's cannot be taken back, and may never come */
 } FillProgress;
 
 /* Called by the thread that fills, at least every FILL_TICK while it runs. */
