@@ -4,6 +4,7 @@
 #include "base/cleanup.h"
 #include "base/str.h"
 
+#include <arpa/inet.h>
 #include <curl/curl.h>
 
 static void free_part(char **part) {
@@ -24,8 +25,11 @@ static void append_encoded(Buf *b, const char *path) {
     }
 }
 
+/* A name may begin like a number: it is anybody's. */
 static bool is_loopback(const char *host) {
-    return str_eq(host, "localhost") || str_starts(host, "127.") || str_eq(host, "[::1]");
+    uint8_t ip[4];
+    bool v4 = inet_pton(AF_INET, host, ip) == 1 && ip[0] == 127;
+    return v4 || str_eq(host, "localhost") || str_eq(host, "[::1]");
 }
 
 static bool has_part(CURLU *u, CURLUPart part) {
@@ -46,7 +50,7 @@ static int check_address(CURLU *u, const char *address, Location *l, Err *err) {
         return err_set(err, -EINVAL,
                 "an address must not hold a user or password: the configuration can be read by "
                 "everybody, credentials can not");
-    if (has_part(u, CURLUPART_QUERY) || has_part(u, CURLUPART_FRAGMENT))
+    if (strpbrk(address, "?#")) /* libcurl knows no empty query */
         return err_set(err, -EINVAL,
                 "the address '%.200s' has a query or fragment, files are "
                 "looked for below it",

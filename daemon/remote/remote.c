@@ -186,7 +186,8 @@ static void give_up(Remote *r, const RemoteGet *g) {
 
 /* Waits for its turn again, later. */
 static void try_again(Remote *r, RemoteGet *g, uint64_t pause_usec) {
-    if (g->done - g->done_at_failure >= PROGRESS_BYTES)
+    /* An answer of unknown length begins anew each time: it may have come less far. */
+    if (g->done >= g->done_at_failure + PROGRESS_BYTES)
         g->attempts = 0;
     if (g->attempts >= r->retries) {
         give_up(r, g);
@@ -196,7 +197,7 @@ static void try_again(Remote *r, RemoteGet *g, uint64_t pause_usec) {
     int doublings = MIN(g->attempts, 16);
     uint64_t delay = MIN(r->retry_delay_usec << doublings, MAX_DELAY_USEC);
     g->attempts++;
-    g->done_at_failure = g->done;
+    g->done_at_failure = MAX(g->done_at_failure, g->done);
     g->not_before = clock_deadline(MAX(delay, pause_usec));
     if (pause_usec)
         r->not_before = MAX(r->not_before, clock_deadline(pause_usec));

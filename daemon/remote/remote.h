@@ -67,8 +67,8 @@ struct RemoteGet {
     Err err;
     uint64_t done; /* bytes taken */
 
-    int attempts; /* the rest is the remote's */
-    uint64_t done_at_failure;
+    int attempts;             /* the rest is the remote's */
+    uint64_t done_at_failure; /* how far the best of them came */
     RemoteGet *next;
 };
 

@@ -620,6 +620,56 @@ def terminated_keeps_what_is_there(b):
         b.here.mkdir()
 
 
+# In namespaces of its own: a name server on port 53 that takes questions and answers none. Told to stop while it waits
+# for an answer, the program must not wait for the resolver's own patience.
+SILENT = """
+import signal, socket, subprocess, sys, time
+subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+subprocess.run(["mount", "--bind", sys.argv[1], "/etc/resolv.conf"], check=True)
+server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+server.bind(("127.0.0.1", 53))
+server.settimeout(20)
+process = subprocess.Popen(sys.argv[2:])
+server.recv(512)
+began = time.monotonic()
+process.send_signal(signal.SIGTERM)
+assert process.wait(20) == -signal.SIGTERM, process.returncode
+print(f"{time.monotonic() - began:.2f}")
+"""
+
+
+def silent_name_servers_are_not_waited_for(b):
+    resolver = b.work / "resolv.conf"
+    resolver.write_text("nameserver 127.0.0.1\noptions timeout:30 attempts:2\n")
+    spaces = ["unshare", "--user", "--map-root-user", "--mount", "--net"]
+    if subprocess.run([*spaces, "ip", "link"], capture_output=True).returncode:
+        raise Skip("no namespaces to be had, or no 'ip'")
+    b.configure("http://models.example/wan")
+    done = subprocess.run([*spaces, sys.executable, "-c", SILENT, resolver, *b.command("--fetch")], capture_output=True,
+                          text=True, timeout=60)
+    assert done.returncode == 0 and float(done.stdout) < 2, done
+
+
+def endings_of_unknown_answers_are_counted(b):
+    """An answer that does not say its length begins anew each time: how far an earlier one came is no progress."""
+    lengths = []
+
+    def answer(reply):
+        lengths.append(20_000 if len(lengths) % 2 == 0 else 10_000)
+        reply.handler.send_response(200)
+        reply.handler.send_header("Transfer-Encoding", "chunked")
+        reply.handler.end_headers()
+        reply.handler.wfile.write(b"%x\r\n" % len(reply.data))
+        reply.body(reply.data[:lengths[-1]])
+        reply.hang_up()
+    with Server(b.site) as s:
+        assert (b.root / "preheat.manifest").stat().st_size > 20_000
+        s.answer = answer
+        b.configure(s.url("/models/wan"), retries=3)
+        said = b.run("--fetch", code=1, seconds=20)
+        assert "broke off after" in said and len(lengths) == 4, (said, lengths)
+
+
 def damage_in_the_cache_is_mended(b):
     with Server(b.site) as s:
         b.configure(s.url("/models/wan"))
@@ -805,6 +855,7 @@ CASES = [direct_leaves_the_disk_alone, cache_is_filled_once, official_files_come
          stalls_are_broken_off, bandwidth_is_kept, ranges_that_do_not_fit_are_refused, files_that_changed_are_told,
          manifests_are_checked, digest_is_pinned, new_manifest_replaces_the_old_one, another_source_is_another_model,
          redirects_stay_with_http, token_is_sent, killed_and_resumed, killed_at_any_moment, terminated_keeps_what_is_there,
+         silent_name_servers_are_not_waited_for, endings_of_unknown_answers_are_counted,
          damage_in_the_cache_is_mended, two_at_a_time_are_one_too_many, full_disk_is_told, certificates_are_checked,
          object_store_requests_are_signed, daemon_says_what_is_missing, waiting_is_told_to_systemd,
          reserve_waits_for_the_manifest]

@@ -19,6 +19,11 @@ static void addresses_are_built(void **state) {
                     "http://localhost:8000/a%20b%2Bc%25d%C3%A4", false, false, true},
             {"http://[::1]/m%20n", "", "x?y#z", "http://[::1]/m%20n/x%3Fy%23z", false, false, true},
             {"http://127.0.0.1/m", "ignored", "x", "http://127.0.0.1/m/x", false, false, true},
+            {"http://127.1.2.3:80/m", "", "x", "http://127.1.2.3:80/m/x", false, false, true},
+            /* Names are not numbers, whatever they begin with. */
+            {"http://127.0.0.1.example.net/m", "", "x", "http://127.0.0.1.example.net/m/x", false,
+                    false, false},
+            {"http://127.example.net", "", "x", "http://127.example.net/x", false, false, false},
             {"s3://bucket/a b/c", "http://store:9000/", "x", "http://store:9000/bucket/a%20b/c/x",
                     true, false, false},
             {"s3://bucket", "", "x", "https://s3.eu-north-1.amazonaws.com/bucket/x", true, true,
@@ -50,6 +55,9 @@ static void what_is_no_source_is_refused(void **state) {
             {"https://user@host/x", "", "must not hold a user or password"},
             {"https://host/x?token=1", "", "has a query or fragment"},
             {"https://host/x#y", "", "has a query or fragment"},
+            {"https://host/x?", "", "has a query or fragment"}, /* files would be asked for in it */
+            {"https://host/x#", "", "has a query or fragment"},
+            {"s3://bucket/x", "https://host/?", "has a query or fragment"},
             {"https://", "", "the address 'https:'"},
             {"https://ho st/x", "", "the address"},
             {"https://host/a\nb", "", "the address"},
