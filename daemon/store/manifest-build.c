@@ -8,6 +8,7 @@
 
 #include <fcntl.h>
 #include <pthread.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 
 DEFINE_CLEANUP(Pool, pool_free)
@@ -307,6 +308,9 @@ static int open_resume(Work *w, const char *path, uint8_t *known, Err *err) {
     struct stat st;
     if (fd < 0 || fstat(fd, &st) < 0)
         return err_set(err, -errno, "cannot open '%s': %s", path, strerror(errno));
+    if (flock(fd, LOCK_EX | LOCK_NB) < 0)
+        return err_set(err, errno == EWOULDBLOCK ? -EBUSY : -errno,
+                "another process makes this manifest, it holds '%s'", path);
     Digest wanted = w->m->head.digest;
     off_t end = 0;
     if (st.st_size >= (off_t)sizeof(Digest) && st.st_size < FORMAT_MAX_BYTES) {

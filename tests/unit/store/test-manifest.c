@@ -13,6 +13,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -262,6 +263,28 @@ static int count_calls(void *context, uint64_t done, uint64_t total) {
     return p->calls == p->stop_at ? -ECANCELED : 0;
 }
 
+/* Two at the same resume file would each cut what the other wrote. */
+static void one_build_at_a_time(void **state) {
+    Model model;
+    model_make_whole(&model, 700);
+    char resume[128];
+    (void)snprintf(resume, sizeof(resume), "%s/x.part", model.dir);
+    ManifestOptions o = {.chunk_size = SEGMENT_PAGE, .n_threads = 1, .resume_path = resume};
+    Manifest *m;
+    Err err = {0};
+    int fd = open(resume, O_RDWR | O_CREAT, 0644);
+    assert_int_equal(write(fd, "theirs", 6), 6);
+    assert_int_equal(flock(fd, LOCK_EX), 0);
+    assert_int_equal(manifest_build(model.dir, &o, &m, &err), -EBUSY);
+    assert_non_null(strstr(err_text(&err), resume));
+    struct stat st;
+    assert_int_equal(stat(resume, &st), 0);
+    assert_int_equal(st.st_size, 6);
+    close(fd);
+    manifest_free(build(&model, &o));
+    model_done(&model);
+}
+
 static void interrupted_build_goes_on(void **state) {
     Model model;
     model_make_whole(&model, 700);
@@ -393,6 +416,7 @@ int main(void) {
             cmocka_unit_test(saved_manifest_comes_back),
             cmocka_unit_test(nonfinite_elements_are_counted),
             cmocka_unit_test(nonfinite_counts_by_type),
+            cmocka_unit_test(one_build_at_a_time),
             cmocka_unit_test(interrupted_build_goes_on),
             cmocka_unit_test(flipped_bits_are_noticed),
             cmocka_unit_test(damaged_manifests_are_refused),
