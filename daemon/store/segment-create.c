@@ -498,10 +498,11 @@ static int continue_in(const char *path, int place, const Manifest *m, Segment *
     int fd = open_locked(file, place, err);
     if (fd < 0)
         return fd;
-    int r = continue_with(fd, path, s, NULL);
+    Err why = {0};
+    int r = continue_with(fd, path, s, &why);
     bool wrong = r == -EBADMSG || r == -ESTALE || r == -EPERM || r == -EINVAL || r == -ENOTSUP;
     if (r < 0 && !wrong)
-        return err_set(err, r, "cannot go on with '%s': %s", file, strerror(-r));
+        return err_set(err, r, "cannot go on with '%s': %s", file, err_text(&why));
     if (r < 0)
         return unlink(file) < 0 && place != PLACE_PUBLIC
                        ? err_set(err, -errno, "cannot remove the old '%s': %s", file,

@@ -199,6 +199,24 @@ static void tensors_are_those_of_the_files(void **state) {
     close(fd);
 }
 
+/* Somebody holds the second file only: told, with the reason. */
+static void further_file_in_use_is_told(void **state) {
+    Segment *s;
+    Err err = {0};
+    unlimited();
+    assert_int_equal(segment_evict(path, NULL), 0);
+    limited();
+    assert_int_equal(segment_create(path, m, &s, NULL), 0);
+    segment_close(s);
+    unlimited();
+    _cleanup_free_ char *further = places_path(path, PLACE_SHARED);
+    _cleanup_close_ int fd = open(further, O_RDWR);
+    assert_int_equal(segment_file_lock(fd, NULL), 0);
+    assert_int_equal(segment_continue(path, m, &s, &err), -EBUSY);
+    assert_non_null(strstr(err_text(&err), "another process is filling it"));
+    assert_int_equal(access(path, F_OK), 0);
+}
+
 static void next_writer_goes_on_in_both(void **state) {
     Segment *s, *other;
     unlimited();
@@ -408,6 +426,7 @@ int main(void) {
             cmocka_unit_test(places_are_beside_the_configured_path),
             cmocka_unit_test(first_used_chunks_are_in_the_first_place),
             cmocka_unit_test(tensors_are_those_of_the_files),
+            cmocka_unit_test(further_file_in_use_is_told),
             cmocka_unit_test(next_writer_goes_on_in_both),
             cmocka_unit_test(further_file_is_checked),
             cmocka_unit_test(lost_first_file_leaves_no_segment),
