@@ -33,7 +33,7 @@ static inline CpuBackend *cpu_of(const Stream *s) {
 }
 
 /* scratch_reserve - at least that many floats for each thread; they keep what they have. Grows only
- * past SCRATCH_FLOATS. False when it failed, and the stream with it. */
+ * past SCRATCH_FLOATS. False when it failed, and the stream with it. Not inside a loop. */
 bool scratch_reserve(Stream *s, size_t floats, const char *op);
 
 /* cpu_for_rows - pool_for() with a grain that suits n rows of n_elements each. */

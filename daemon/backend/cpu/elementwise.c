@@ -47,44 +47,40 @@ static void narrow_row(char *y, DType dtype, const float *x, int64_t n) {
             h[i] = dtype == DTYPE_BF16 ? bf16_from_f32(x[i]) : f16_from_f32(x[i]);
 }
 
-static void copy_rows(void *context, int64_t begin, int64_t end, int worker) {
-    const ElementJob *j = context;
-    int64_t n = row_length(j->y);
+/* n elements in a row. */
+static void copy_elements(const ElementJob *j, char *y, const char *x, int64_t n, int worker) {
     size_t x_size = dtype_bytes(j->x.dtype), y_size = dtype_bytes(j->y.dtype);
     float *piece = j->b->scratch[worker].data;
-    for (int64_t i = begin; i < end; i++) {
-        const char *x = row_at(j->x, i);
-        char *y = row_at(j->y, i);
-        if (j->x.dtype == j->y.dtype) {
-            memcpy(y, x, (size_t)n * x_size);
-        } else if (j->y.dtype == DTYPE_F32) {
-            cpu_widen_row(j->b->kernels, (float *)y, x, j->x.dtype, n);
-        } else {
-            for (int64_t k = 0; k < n; k += RUN) {
-                int64_t length = MIN((int64_t)RUN, n - k);
-                cpu_widen_row(j->b->kernels, piece, x + (size_t)k * x_size, j->x.dtype, length);
-                narrow_row(y + (size_t)k * y_size, j->y.dtype, piece, length);
-            }
+    if (j->x.dtype == j->y.dtype) {
+        memcpy(y, x, (size_t)n * x_size);
+    } else if (j->y.dtype == DTYPE_F32) {
+        cpu_widen_row(j->b->kernels, (float *)y, x, j->x.dtype, n);
+    } else {
+        for (int64_t k = 0; k < n; k += RUN) {
+            int64_t length = MIN((int64_t)RUN, n - k);
+            cpu_widen_row(j->b->kernels, piece, x + (size_t)k * x_size, j->x.dtype, length);
+            narrow_row(y + (size_t)k * y_size, j->y.dtype, piece, length);
         }
     }
 }
 
-/* Dense views become rows of RUN, and a rest. */
-static void copy_dense(ElementJob *j) {
-    int64_t n = view_count(j->y), whole = n / RUN * RUN;
-    View y = view_reshape(j->y, n), x = view_reshape(j->x, n);
-    j->y = view_reshape(view_rows(y, 0, whole), whole / RUN, RUN);
-    j->x = view_reshape(view_rows(x, 0, whole), whole / RUN, RUN);
-    cpu_for_rows(j->b, whole / RUN, RUN, copy_rows, j);
-    j->y = view_rows(y, whole, n - whole);
-    j->x = view_rows(x, whole, n - whole);
-    copy_rows(j, 0, row_count(j->y), 0);
+static void copy_rows(void *context, int64_t begin, int64_t end, int worker) {
+    const ElementJob *j = context;
+    for (int64_t i = begin; i < end; i++)
+        copy_elements(j, row_at(j->y, i), row_at(j->x, i), row_length(j->y), worker);
+}
+
+static void copy_runs(void *context, int64_t begin, int64_t end, int worker) {
+    const ElementJob *j = context;
+    int64_t from = begin * RUN, to = MIN(end * RUN, view_count(j->y));
+    copy_elements(j, (char *)j->y.data + (size_t)from * dtype_bytes(j->y.dtype),
+            (const char *)j->x.data + (size_t)from * dtype_bytes(j->x.dtype), to - from, worker);
 }
 
 void cpu_copy(Stream *s, View y, View x) {
     ElementJob j = {.b = cpu_of(s), .y = y, .x = x};
     if (view_is_dense(y) && view_is_dense(x))
-        copy_dense(&j);
+        cpu_for_rows(j.b, runs_of(view_count(y)), RUN, copy_runs, &j);
     else
         cpu_for_rows(j.b, row_count(y), row_length(y), copy_rows, &j);
 }

@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -29,22 +30,47 @@ static uint64_t available_bytes(void) {
 uint64_t cpu_memory_free_bytes(Backend *base) {
     CpuBackend *b = CONTAINER_OF(base, CpuBackend, base);
     uint64_t available = available_bytes();
-    return b->memory_limit ? MIN(available, b->memory_limit - b->memory_used) : available;
+    uint64_t used = atomic_load_explicit(&b->memory_used, memory_order_relaxed);
+    return b->memory_limit ? MIN(available, b->memory_limit - used) : available;
 }
 
-static int memory_describe(CpuBackend *b, size_t bytes, CpuMemory **ret, Err *err) {
+/* Counts the bytes as used before they are: two threads may ask at once. */
+static int memory_count(CpuBackend *b, size_t bytes, Err *err) {
     uint64_t limit = b->memory_limit ? b->memory_limit : INT64_MAX;
-    uint64_t used = b->memory_used;
-    if (bytes > limit - used)
-        return err_set(err, -ENOMEM, "%zu bytes of memory wanted, %llu of %llu in use", bytes,
-                (unsigned long long)used, (unsigned long long)limit);
+    uint64_t used = atomic_load_explicit(&b->memory_used, memory_order_relaxed);
+    do {
+        if (bytes > limit - used)
+            return err_set(err, -ENOMEM, "%zu bytes of memory wanted, %llu of %llu in use", bytes,
+                    (unsigned long long)used, (unsigned long long)limit);
+    } while (!atomic_compare_exchange_weak_explicit(
+            &b->memory_used, &used, used + bytes, memory_order_relaxed, memory_order_relaxed));
+    return 0;
+}
+
+static void memory_uncount(CpuBackend *b, size_t bytes) {
+    (void)atomic_fetch_sub_explicit(&b->memory_used, bytes, memory_order_relaxed);
+}
+
+/* Counts the bytes, which memory_forget() gives back. */
+static int memory_describe(CpuBackend *b, size_t bytes, CpuMemory **ret, Err *err) {
+    int r = memory_count(b, bytes, err);
+    if (r < 0)
+        return r;
     CpuMemory *m = calloc(1, sizeof(*m));
-    if (!m)
+    if (!m) {
+        memory_uncount(b, bytes);
         return err_set(err, -ENOMEM, "no memory for a description of %zu bytes", bytes);
+    }
     *m = (CpuMemory){.base = {.backend = &b->base, .bytes = bytes}, .fd = -1};
     *ret = m;
     return 0;
 }
+
+static void memory_forget(CpuMemory *m) {
+    memory_uncount(CONTAINER_OF(m->base.backend, CpuBackend, base), m->base.bytes);
+    free(m);
+}
+DEFINE_CLEANUP(CpuMemory, memory_forget)
 
 static size_t mapped_bytes(size_t bytes) {
     return size_align(MAX(bytes, (size_t)1), (size_t)sysconf(_SC_PAGESIZE));
@@ -79,26 +105,24 @@ static int memory_allocate(const CpuBackend *b, CpuMemory *m, Err *err) {
 
 int cpu_memory_new(Backend *base, size_t bytes, Memory **ret, Err *err) {
     CpuBackend *b = CONTAINER_OF(base, CpuBackend, base);
-    _cleanup_free_ CpuMemory *m = NULL;
+    _cleanup_(memory_forgetp) CpuMemory *m = NULL;
     int r = memory_describe(b, bytes, &m, err);
     if (r == 0)
         r = memory_allocate(b, m, err);
     if (r < 0)
         return r;
-    b->memory_used += bytes;
     *ret = &TAKE_PTR(m)->base;
     return 0;
 }
 
 void cpu_memory_free(Memory *base) {
     CpuMemory *m = CONTAINER_OF(base, CpuMemory, base);
-    CONTAINER_OF(base->backend, CpuBackend, base)->memory_used -= base->bytes;
     if (m->fd >= 0)
         (void)munmap(base->data, mapped_bytes(base->bytes));
     else
         free(base->data);
     fd_closep(&m->fd);
-    free(m);
+    memory_forget(m);
 }
 
 static int duplicate(int fd, int *ret, Err *err) {
@@ -126,7 +150,7 @@ int cpu_memory_import(Backend *base, int fd, size_t bytes, Memory **ret, Err *er
         return err_set(err, -EBADMSG,
                 "descriptor %d is a file of %lld bytes, wanted is a memory file of %zu", fd,
                 (long long)st.st_size, mapped_bytes(bytes));
-    _cleanup_free_ CpuMemory *m = NULL;
+    _cleanup_(memory_forgetp) CpuMemory *m = NULL;
     _cleanup_close_ int copy = -1;
     int r = memory_describe(b, bytes, &m, err);
     if (r == 0)
@@ -136,7 +160,6 @@ int cpu_memory_import(Backend *base, int fd, size_t bytes, Memory **ret, Err *er
     if (r < 0)
         return r;
     (void)TAKE_FD(copy);
-    b->memory_used += bytes;
     *ret = &TAKE_PTR(m)->base;
     return 0;
 }

@@ -21,22 +21,36 @@ static float *floats_new(size_t n) {
     return aligned_alloc(64, size_align(n * sizeof(float), 64));
 }
 
-bool scratch_reserve(Stream *s, size_t floats, const char *op) {
-    CpuBackend *b = cpu_of(s);
-    for (int i = 0; i < pool_size(b->pool); i++) {
-        Scratch *scratch = &b->scratch[i];
-        if (scratch->floats >= floats)
+typedef struct Growth {
+    CpuBackend *b;
+    size_t floats; /* wanted */
+    bool failed;
+} Growth;
+
+static void grow_scratch(void *context, int64_t begin, int64_t end, int worker) {
+    Growth *g = context;
+    for (int i = 0; i < pool_size(g->b->pool); i++) {
+        Scratch *scratch = &g->b->scratch[i];
+        if (scratch->floats >= g->floats)
             continue;
-        float *data = floats_new(floats);
+        float *data = floats_new(g->floats);
         if (!data) {
-            stream_fail(
-                    s, -ENOMEM, "%s: no memory for %zu bytes a thread", op, floats * sizeof(float));
-            return false;
+            g->failed = true;
+            return;
         }
         free(scratch->data);
-        *scratch = (Scratch){data, floats};
+        *scratch = (Scratch){data, g->floats};
     }
-    return true;
+}
+
+/* As a loop of one item, for no other loop runs beside it: another stream's may be using what goes.
+ */
+bool scratch_reserve(Stream *s, size_t floats, const char *op) {
+    Growth g = {.b = cpu_of(s), .floats = floats};
+    pool_for(g.b->pool, 1, 1, grow_scratch, &g);
+    if (g.failed)
+        stream_fail(s, -ENOMEM, "%s: no memory for %zu bytes a thread", op, floats * sizeof(float));
+    return !g.failed;
 }
 
 void cpu_for_rows(CpuBackend *b, int64_t n, int64_t n_elements, PoolFunc *func, void *context) {

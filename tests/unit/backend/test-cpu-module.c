@@ -6,6 +6,8 @@
 #include "base/size.h"
 
 #include <errno.h>
+#include <pthread.h>
+#include <stdatomic.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -75,6 +77,85 @@ static void memory_without_limit_is_the_hosts(void **state) {
     assert_int_equal(memory_new(b, 0, &m, NULL), 0);
     memory_free(m);
     backend_free(b);
+}
+
+static Backend *shared;
+static _Atomic int n_holders;
+static _Atomic bool went_over;
+
+static void *take_and_give_back(void *unused) {
+    for (int i = 0; i < 2000; i++) {
+        Memory *m;
+        if (memory_new(shared, 6000, &m, NULL) < 0)
+            continue;
+        if (atomic_fetch_add(&n_holders, 1) > 0 || backend_memory_free(shared) > 10000)
+            went_over = true;
+        (void)atomic_fetch_sub(&n_holders, 1);
+        memory_free(m);
+    }
+    return NULL;
+}
+
+/* The loader and the worker take memory at the same time. */
+static void two_threads_share_one_limit(void **state) {
+    /* A file takes long enough to make for the other thread to come in between. */
+    shared = open_with((BackendOptions){.n_threads = 1, .memory_limit = 10000, .exportable = true});
+    pthread_t other;
+    assert_int_equal(pthread_create(&other, NULL, take_and_give_back, NULL), 0);
+    (void)take_and_give_back(NULL);
+    assert_int_equal(pthread_join(other, NULL), 0);
+    assert_false(went_over);
+    assert_int_equal(backend_memory_free(shared), 10000);
+    backend_free(shared);
+}
+
+/* Each call wants more scratch than the one before; one query of one key gives the value. */
+static void *attend_wider_and_wider(void *context) {
+    bool *right = context;
+    Stream *s = NULL;
+    assert_int_equal(stream_new(shared, MIB, &s, NULL), 0);
+    for (int64_t dim = 4096; dim < 4096 + 16 * 200; dim += 16) {
+        size_t mark = stream_mark(s);
+        View q = stream_temp(s, DTYPE_F32, 1, dim), v = stream_temp(s, DTYPE_F32, 1, dim),
+             o = stream_temp(s, DTYPE_F32, 1, dim);
+        op_fill(s, q, 0.5f);
+        op_fill(s, v, (float)dim);
+        op_attention(s, &(AttentionArgs){.o = o, .q = q, .k = q, .v = v, .n_heads = 1, .scale = 1});
+        assert_int_equal(stream_finish(s, NULL), 0);
+        for (int64_t i = 0; i < dim; i++)
+            *right &= ((const float *)o.data)[i] == (float)dim;
+        stream_release(s, mark);
+    }
+    stream_free(s);
+    return NULL;
+}
+
+static void *copy_to_bf16(void *context) {
+    enum { N = 3 * 4096 + 4095 };
+    bool *right = context;
+    Stream *s = NULL;
+    assert_int_equal(stream_new(shared, MIB, &s, NULL), 0);
+    View x = stream_temp(s, DTYPE_F32, N), y = stream_temp(s, DTYPE_BF16, N);
+    op_fill(s, x, 1);
+    for (int k = 0; k < 2000; k++) {
+        op_copy(s, y, x);
+        for (int64_t i = 0; i < N; i++)
+            *right &= ((const uint16_t *)y.data)[i] == 0x3f80;
+    }
+    stream_free(s);
+    return NULL;
+}
+
+/* Streams are used by one thread each; the backend is used by both. */
+static void two_threads_compute_at_once(void **state) {
+    bool right[2] = {true, true};
+    shared = open_with((BackendOptions){.n_threads = 2});
+    pthread_t other;
+    assert_int_equal(pthread_create(&other, NULL, attend_wider_and_wider, &right[0]), 0);
+    (void)copy_to_bf16(&right[1]);
+    assert_int_equal(pthread_join(other, NULL), 0);
+    assert_true(right[0] && right[1]);
+    backend_free(shared);
 }
 
 static void pinning_is_accepted(void **state) {
@@ -191,6 +272,8 @@ int main(void) {
             cmocka_unit_test(unknown_instruction_set_is_refused),
             cmocka_unit_test(memory_keeps_to_its_limit),
             cmocka_unit_test(memory_without_limit_is_the_hosts),
+            cmocka_unit_test(two_threads_share_one_limit),
+            cmocka_unit_test(two_threads_compute_at_once),
             cmocka_unit_test(pinning_is_accepted),
             cmocka_unit_test(weights_are_borrowed_where_they_can_be),
             cmocka_unit_test(exported_memory_outlives_its_backend),
