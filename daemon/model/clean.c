@@ -211,7 +211,7 @@ static void collapse_space(Buf *to, const char *text, size_t n) {
 int clean_prompt(const char *text, size_t n, char **ret, Err *err) {
     if (n > CLEAN_MAX_BYTES)
         return err_set(
-                err, -E2BIG, "the prompt has %zu bytes, at most %d are read", n, CLEAN_MAX_BYTES);
+                err, -EINVAL, "the prompt has %zu bytes, at most %d are read", n, CLEAN_MAX_BYTES);
     if (n > 0 && memchr(text, 0, n))
         return err_set(err, -EINVAL, "the prompt has a NUL at byte %zu",
                 (size_t)((const char *)memchr(text, 0, n) - text));

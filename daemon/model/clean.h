@@ -12,7 +12,9 @@
 
 #include <stddef.h>
 
-enum { CLEAN_MAX_BYTES = 64 << 10 };
+/* The longest prompt that [limits] max_prompt_chars can allow has 4 * 32,000 bytes. NFC, of all
+ * that is done here, lengthens text most: to three times as many bytes at most. */
+enum { CLEAN_MAX_BYTES = 128 << 10, CLEAN_MAX_RESULT = 3 * CLEAN_MAX_BYTES };
 
 /* clean_prompt - line by line and until nothing changes: references decoded (no line after one with
  * a '<' is), C1 controls read as Windows-1252, Latin ligatures spelled out, full-width and
@@ -20,7 +22,7 @@ enum { CLEAN_MAX_BYTES = 64 << 10 };
  * control characters removed, NFC; then the whole: references decoded twice, runs of white space
  * made one space, none at the ends.
  *
- * Returns 0, the caller frees *ret; -EINVAL when the text is not UTF-8 or has a NUL; -E2BIG beyond
+ * Returns 0, the caller frees *ret; -EINVAL when the text is not UTF-8, has a NUL, or more than
  * CLEAN_MAX_BYTES; -ENOMEM. */
 int clean_prompt(const char *text, size_t n, char **ret, Err *err);
 

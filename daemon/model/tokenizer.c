@@ -177,8 +177,8 @@ int tokenizer_encode(const Tokenizer *t, const char *text, size_t n, int32_t ids
         int64_t *ret_n, Err *err) {
     assert(room >= 1);
     if (n > TOKENIZER_MAX_BYTES)
-        return err_set(
-                err, -E2BIG, "the text has %zu bytes, at most %d are read", n, TOKENIZER_MAX_BYTES);
+        return err_set(err, -EINVAL, "the text has %zu bytes, at most %d are read", n,
+                TOKENIZER_MAX_BYTES);
     if ((n > 0 && memchr(text, 0, n)) || !str_is_utf8(text, n))
         return err_set(err, -EINVAL, "the text has a NUL or is not UTF-8");
     Ids to = {.id = ids, .room = room - 1};

@@ -32,7 +32,7 @@ typedef struct Tokenizer Tokenizer;
 
 typedef enum TokenizerHabit { TOKENIZER_SENTENCEPIECE, TOKENIZER_HUGGING_FACE } TokenizerHabit;
 
-enum { TOKENIZER_MAX_BYTES = 64 << 10 }; /* of a prompt */
+enum { TOKENIZER_MAX_BYTES = 384 << 10 }; /* of a prompt, cleaned */
 
 /* tokenizer_new - from the bytes of spiece.model, which may go afterwards.
  *
@@ -53,7 +53,7 @@ int32_t tokenizer_unknown_id(const Tokenizer *t);
  *   text  n bytes of UTF-8
  *   ids   [room], room >= 1
  *
- * Returns 0; -EINVAL when the text is not UTF-8 or has a NUL; -E2BIG beyond TOKENIZER_MAX_BYTES;
+ * Returns 0; -EINVAL when the text is not UTF-8, has a NUL, or more than TOKENIZER_MAX_BYTES;
  * -ENOMEM. */
 int tokenizer_encode(const Tokenizer *t, const char *text, size_t n, int32_t ids[], int64_t room,
         int64_t *ret_n, Err *err);

@@ -11,6 +11,8 @@
 
 DEFINE_CLEANUP(Stream, stream_free)
 
+static_assert((int)CLEAN_MAX_RESULT <= (int)TOKENIZER_MAX_BYTES, "what was cleaned is tokenised");
+
 static int tokenize(
         const Tokenizer *tokenizer, const char *text, const char *what, Tokens *ret, Err *err) {
     _cleanup_free_ char *clean = NULL;

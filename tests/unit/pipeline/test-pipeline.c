@@ -5,6 +5,7 @@
 #include "base/clock.h"
 #include "base/digest.h"
 #include "base/size.h"
+#include "model/clean.h"
 #include "pipeline/pipeline.h"
 #include "pipeline/run-impl.h"
 #include "store/manifest.h"
@@ -470,8 +471,34 @@ static void what_the_model_cannot_make_is_refused(void **state) {
     odd = small;
     odd.width = odd.height = 32768;
     odd.num_frames = 481;
-    int r = pipeline_admit(b.pipeline, &odd, &err);
-    assert_true(r == -E2BIG || r == -EINVAL);
+    assert_int_equal(pipeline_admit(b.pipeline, &odd, &err), -E2BIG);
+    assert_non_null(strstr(err_text(&err), "481 frames of 32768x32768 need "));
+    err_clear(&err);
+    odd.width += 32; /* beyond the rotary table */
+    assert_int_equal(pipeline_admit(b.pipeline, &odd, &err), -EINVAL);
+    assert_non_null(strstr(err_text(&err), "1025x1024 patches exceed the 1024 positions"));
+    bench_close(&b);
+}
+
+/* As many characters as [limits] max_prompt_chars may be, each of them as long as UTF-8 and
+ * cleaning can make it: U+1D160 becomes three code points. The model reads the beginning. */
+static void the_longest_prompt_is_cut_not_refused(void **state) {
+    enum { CHARS = 32000, BYTES = 4 };
+    static char prompt[CHARS * BYTES + 1], longer[CLEAN_MAX_BYTES + 2];
+    for (size_t i = 0; i < CHARS; i++)
+        memcpy(prompt + i * BYTES, "\U0001D160", BYTES);
+    memset(longer, 'a', sizeof(longer) - 1);
+    Bench b;
+    Err err = {0};
+    assert_int_equal(bench_open(&b, 0, &err), 0);
+    Request r = small;
+    r.prompt = prompt;
+    r.negative_prompt = prompt;
+    if (pipeline_admit(b.pipeline, &r, &err) < 0)
+        fail_msg("%s", err_text(&err));
+    r.prompt = longer;
+    assert_int_equal(pipeline_admit(b.pipeline, &r, &err), -EINVAL);
+    assert_non_null(strstr(err_text(&err), "prompt: the prompt has 131073 bytes, at most 131072"));
     bench_close(&b);
 }
 
@@ -611,6 +638,7 @@ int main(void) {
             cmocka_unit_test(a_load_can_be_tried_again_when_memory_was_short),
             cmocka_unit_test(a_piece_of_another_size_is_refused),
             cmocka_unit_test(what_the_model_cannot_make_is_refused),
+            cmocka_unit_test(the_longest_prompt_is_cut_not_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
