@@ -9,7 +9,9 @@
 
 #include "backend/ops.h"
 
-enum { BACKEND_ABI = 3, STREAM_ALIGNMENT = 256 };
+#include <errno.h>
+
+enum { BACKEND_ABI = 4, STREAM_ALIGNMENT = 256 };
 
 typedef struct BackendOps BackendOps;
 
@@ -41,6 +43,7 @@ struct Stream {
     Memory *workspace;            /* NULL when planning or empty */
     size_t used, top, peak, size; /* bytes in use at the start and at the end; most; all */
     Err err;                      /* the first failure */
+    const atomic_bool *stop;      /* stream_stop_on(); NULL: never */
 };
 
 struct BackendOps {
@@ -94,8 +97,11 @@ struct BackendOps {
     void (*count_nonfinite)(Stream *s, View y, View x);
 };
 
-/* stream_is_live - false on a planning or failed stream: the op does nothing. */
-static inline bool stream_is_live(const Stream *s) {
+/* stream_is_live - false on a planning or failed stream: the op does nothing. One that is to stop
+ * fails here. */
+static inline bool stream_is_live(Stream *s) {
+    if (s->stop && atomic_load_explicit(s->stop, memory_order_relaxed))
+        stream_fail(s, -ECANCELED, "the work was cancelled");
     return !s->planning && s->err.code == 0;
 }
 

@@ -57,6 +57,10 @@ void stream_hurry(Stream *s, bool on) {
     s->hurried = on;
 }
 
+void stream_stop_on(Stream *s, const atomic_bool *stop) {
+    s->stop = stop;
+}
+
 /* Counts the bytes of one more temporary at one end; false, with the stream failed, when the two
  * ends would meet. */
 static bool workspace_take(Stream *s, size_t *end, size_t bytes) {

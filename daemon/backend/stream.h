@@ -8,6 +8,8 @@
 
 #include "backend/backend.h"
 
+#include <stdatomic.h>
+
 /* stream_new - with a workspace of that many bytes of device memory (0: none). */
 int stream_new(Backend *b, size_t workspace_bytes, Stream **ret, Err *err);
 
@@ -60,6 +62,10 @@ void stream_wait(Stream *s, Event *e);
 
 /* stream_fail - makes the stream fail as an op would; the first failure stays. */
 void stream_fail(Stream *s, int code, const char *fmt, ...) _printf_(3, 4);
+
+/* stream_stop_on - the stream fails with -ECANCELED, and takes no more ops, once *stop is true
+ * where an op is given. Read with relaxed order; NULL: no longer. What was given before is done. */
+void stream_stop_on(Stream *s, const atomic_bool *stop);
 
 /* stream_failure - the first failure so far, which stays; 0 while there is none. Waits for nothing.
  */

@@ -342,12 +342,19 @@ static int await_load(Pipeline *p, Err *err) {
     return r < 0 ? err_set(err, r, "the weights could not be loaded") : 0;
 }
 
+static int stop_when_cancelled(void *context, size_t n_loaded, size_t n_groups) {
+    const Progress *progress = context;
+    return atomic_load_explicit(&progress->cancelled, memory_order_relaxed) ? -ECANCELED : 0;
+}
+
 /* Where weights come and go with the phase, so does the workspace. */
-static int enter_denoise(Pipeline *p, const Workspaces *w, Err *err) {
+static int enter_denoise(Pipeline *p, Progress *progress, const Workspaces *w, Err *err) {
     if (p->residency < RESIDENCY_BY_PHASE)
         return ensure_workspace(p, MAX(w->denoise, w->decode), err);
     p->stream = stream_free(p->stream);
-    const PipelineLoad how = {.timeout_usec = p->load_timeout_usec};
+    const PipelineLoad how = {.timeout_usec = p->load_timeout_usec,
+            .on_group = stop_when_cancelled,
+            .context = progress};
     int r = load(p, &how, err);
     return r == 0 ? ensure_workspace(p, w->denoise, err) : r;
 }
@@ -365,7 +372,7 @@ static int enter_decode(Pipeline *p, const Workspaces *w, Err *err) {
 }
 
 static int run_phases(Pipeline *p, Run *run, const Workspaces *w, Err *err) {
-    int r = enter_denoise(p, w, err);
+    int r = enter_denoise(p, run->progress, w, err);
     if (r == 0)
         r = run_denoise(run, p->stream, err);
     if (r == 0)

@@ -79,9 +79,10 @@ const char *pipeline_residency(const Pipeline *p);
 
 /* pipeline_run - image is the decoded first frame, [height, width, 3] u8, or NULL.
  *
- * Returns 0; -ECANCELED once progress->cancelled is seen, within a step; -EINVAL for a prompt or
- * shape that the model cannot take; -ENOMEM with the numbers; -EIO (the backend is lost); -EDOM
- * (the model's output is not finite); the sink's own error. */
+ * Returns 0; -ECANCELED once progress->cancelled is seen: before the next op is given to the device
+ * or the next group of weights loaded; what the device was given, a step at most, is waited for.
+ * -EINVAL for a prompt or shape that the model cannot take; -ENOMEM with the numbers; -EIO (the
+ * backend is lost); -EDOM (the model's output is not finite); the sink's own error. */
 int pipeline_run(Pipeline *p, const Request *r, const uint8_t *image, Progress *progress,
         FrameSink *sink, void *context, Err *err);
 

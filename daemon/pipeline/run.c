@@ -215,11 +215,19 @@ static int denoise(Run *run, Stream *s, Err *err) {
     return e == 0 ? sample(run, s, &g, x, err) : e;
 }
 
-int run_denoise(Run *run, Stream *s, Err *err) {
+/* Gives the stream a phase's ops, and no more of them once the request is cancelled. */
+static int run_phase(Run *run, Stream *s, int (*phase)(Run *, Stream *, Err *), Err *err) {
     size_t mark = stream_mark(s);
-    int r = denoise(run, s, err);
+    if (run->progress)
+        stream_stop_on(s, &run->progress->cancelled);
+    int r = phase(run, s, err);
+    stream_stop_on(s, NULL);
     stream_release(s, mark);
     return r;
+}
+
+int run_denoise(Run *run, Stream *s, Err *err) {
+    return run_phase(run, s, denoise, err);
 }
 
 static View piece_view(void *data, const VaePiece *p) {
@@ -298,10 +306,7 @@ static int decode(Run *run, Stream *s, Err *err) {
 int run_decode(Run *run, Stream *s, Err *err) {
     int64_t n_chunks = (run->t + run->chunk - 1) / run->chunk;
     enter(run, PHASE_DECODING, (int)(n_chunks * run->grid.rows * run->grid.cols));
-    size_t mark = stream_mark(s);
-    int r = decode(run, s, err);
-    stream_release(s, mark);
-    return r;
+    return run_phase(run, s, decode, err);
 }
 
 static int plan_phase(

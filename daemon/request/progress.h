@@ -29,7 +29,7 @@ typedef struct Progress {
     _Atomic int phase;         /* Phase */
     _Atomic int step, n_steps; /* of the phase */
     _Atomic int frames_decoded;
-    _Atomic bool cancelled;                /* set by others; the worker stops within a step */
+    _Atomic bool cancelled; /* set by others; the worker stops within a step, or sooner */
     _Atomic uint64_t phase_usec[N_PHASES]; /* time spent in each, up to the last change of phase */
     _Atomic uint64_t phase_since_usec;     /* clock_usec() of that change; 0: none yet */
 } Progress;

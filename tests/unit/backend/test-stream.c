@@ -5,6 +5,7 @@
 #include "backend/stream.h"
 
 #include <errno.h>
+#include <stdatomic.h>
 #include <string.h>
 
 enum { UNIT = 256 }; /* every temporary begins on a multiple of this */
@@ -86,6 +87,32 @@ static void first_failure_is_kept_and_told_once(void **state) {
     (void)stream_free(s);
 }
 
+/* What was given before stays done, what comes after is not begun. */
+static void a_stream_that_is_stopped_takes_no_more(void **state) {
+    atomic_bool stop = false;
+    Stream *s = new_stream(4096);
+    View a = stream_temp(s, DTYPE_F32, 4);
+    stream_stop_on(s, &stop);
+    op_fill(s, a, 3);
+    stop = true;
+    op_fill(s, a, 4);
+    stop = false; /* too late to go on: the ops between are missing */
+    op_fill(s, a, 5);
+    Err err = {0};
+    assert_int_equal(stream_finish(s, &err), -ECANCELED);
+    assert_string_equal(err_text(&err), "the work was cancelled");
+    float got[4];
+    stream_download(s, view_of(got, DTYPE_F32, 4), a);
+    assert_int_equal(stream_finish(s, NULL), 0);
+    assert_true(got[0] == 3 && got[3] == 3);
+
+    stop = true;
+    stream_stop_on(s, NULL);
+    op_fill(s, a, 6);
+    assert_int_equal(stream_finish(s, NULL), 0);
+    (void)stream_free(s);
+}
+
 static void bytes_come_back_as_they_went(void **state) {
     float x[12], y[12] = {0};
     for (int i = 0; i < 12; i++)
@@ -135,6 +162,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
             cmocka_unit_test(plan_is_what_the_run_needs),
             cmocka_unit_test(first_failure_is_kept_and_told_once),
+            cmocka_unit_test(a_stream_that_is_stopped_takes_no_more),
             cmocka_unit_test(bytes_come_back_as_they_went),
             cmocka_unit_test(events_and_memory_are_freed),
             cmocka_unit_test(modules_that_are_none_are_refused),

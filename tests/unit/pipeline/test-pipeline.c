@@ -453,6 +453,80 @@ static void failures_end_a_run_and_leave_the_pipeline_usable(void **state) {
     bench_close(&b);
 }
 
+static Progress *cancelled_by_op;
+static int n_attentions;
+
+/* The third of all attentions, in the text encoder, sees the request cancelled. */
+static void cancel_at_the_third(Stream *s, const AttentionArgs *a) {
+    if (++n_attentions == 3)
+        cancelled_by_op->cancelled = true;
+    real_ops->attention(s, a);
+}
+
+/* On a host a step can take minutes. */
+static void a_cancelled_run_begins_no_other_op(void **state) {
+    Bench b;
+    Err err = {0};
+    assert_int_equal(bench_open(&b, 0, &err), 0);
+    bench_load(&b);
+    Digest wanted = run(&b, &small, NULL);
+    static BackendOps cancelling;
+    real_ops = b.backend->ops;
+    cancelling = *real_ops;
+    cancelling.attention = cancel_at_the_third;
+    b.backend->ops = &cancelling;
+
+    Frames frames = {.digest = digest_state_new(), .bytes = 64 * 64 * 3};
+    Progress progress = {0};
+    cancelled_by_op = &progress;
+    n_attentions = 0;
+    assert_int_equal(
+            pipeline_run(b.pipeline, &small, NULL, &progress, take, &frames, &err), -ECANCELED);
+    assert_int_equal(n_attentions, 3);
+    digest_state_free(frames.digest);
+
+    b.backend->ops = real_ops;
+    Digest d = run(&b, &small, NULL);
+    assert_true(digest_eq(&d, &wanted));
+    bench_close(&b);
+}
+
+/* Where weights come and go with the phase, a cancelled run does not wait for all of them. */
+static void a_cancelled_run_loads_no_more_weights(void **state) {
+    Found found = {0};
+    Bench b;
+    Err err = {0};
+    assert_int_equal(bench_open(&b, 0, &err), 0);
+    bench_load(&b);
+    Digest wanted = run(&b, &small, NULL);
+    uint64_t all = pipeline_peak_bytes(b.pipeline);
+    bench_close(&b);
+    search(&found, 1 << 20, all);
+    int by_phase = 0;
+    while (strcmp(found.name[by_phase], "weights by phase") != 0)
+        assert_true(++by_phase < found.n);
+
+    assert_int_equal(bench_open(&b, found.limit[by_phase], &err), 0);
+    bench_load(&b);
+    (void)run(&b, &small, NULL); /* leaves the decoder's weights there, not the transformer's */
+    static BackendOps counting;
+    real_ops = b.backend->ops;
+    counting = *real_ops;
+    counting.memory_new = count_memory_new;
+    b.backend->ops = &counting;
+    n_allocations = 0;
+    Frames frames = {.digest = digest_state_new(), .bytes = 64 * 64 * 3};
+    Progress progress = {.cancelled = true};
+    assert_int_equal(
+            pipeline_run(b.pipeline, &small, NULL, &progress, take, &frames, &err), -ECANCELED);
+    assert_true(n_allocations <= 1);
+    digest_state_free(frames.digest);
+    b.backend->ops = real_ops;
+    Digest d = run(&b, &small, NULL);
+    assert_true(digest_eq(&d, &wanted));
+    bench_close(&b);
+}
+
 static void what_the_model_cannot_make_is_refused(void **state) {
     Bench b;
     Err err = {0};
@@ -633,6 +707,8 @@ int main(void) {
             cmocka_unit_test(the_next_frames_are_decoded_while_the_sink_works),
             cmocka_unit_test(memory_is_reserved_for_the_largest_request),
             cmocka_unit_test(failures_end_a_run_and_leave_the_pipeline_usable),
+            cmocka_unit_test(a_cancelled_run_begins_no_other_op),
+            cmocka_unit_test(a_cancelled_run_loads_no_more_weights),
             cmocka_unit_test(parked_weights_give_the_same_bytes),
             cmocka_unit_test(parked_weights_are_what_is_computed_with),
             cmocka_unit_test(a_load_can_be_tried_again_when_memory_was_short),
