@@ -267,7 +267,8 @@ static bool is_success(StepOutcome o) {
     return o == STEP_DONE || o == STEP_FELL_BACK;
 }
 
-/* Lock held. Waits for the step's needs; false when the step is not to run. */
+/* Lock held. Waits for the step's needs; false, and the reason in the report, when the step is not
+ * to run. */
 static bool await_needs(Graph *g, size_t index, StepReport *report) {
     const Step *step = &g->options.steps[index];
     bool wanted = true;
@@ -285,6 +286,11 @@ static bool await_needs(Graph *g, size_t index, StepReport *report) {
         if (report->last_need < 0 || other->end_usec > g->node[report->last_need].report.end_usec)
             report->last_need = (int)need;
     }
+    if (wanted && g->cancelled)
+        (void)err_set(&report->err, -ECANCELED, "the start was given up");
+    else if (wanted && g->stopping)
+        (void)err_set(&report->err, -ECANCELED, "step '%s' has failed",
+                g->node[g->stopping - 1].report.name);
     return wanted && may_start(g);
 }
 

@@ -70,7 +70,8 @@ typedef struct StepReport {
     int tries;
     uint64_t start_usec, end_usec; /* since graph_start(); 0 where it has not come to that */
     int last_need;                 /* index of the need that ended last, -1: none */
-    Err err; /* the last failure, also one that a retry or the fallback mended; or a remark */
+    Err err; /* the last failure, also one that a retry or the fallback mended; why it was skipped;
+                or a remark */
 } StepReport;
 
 typedef struct GraphOptions {

@@ -13,6 +13,12 @@ static bool has_run(const StepReport *r) {
     return r->tries > 0;
 }
 
+/* A step that was skipped has an end, and took no time. */
+static double seconds_of(const StepReport *r) {
+    return has_run(r) && r->end_usec > r->start_usec ? (double)(r->end_usec - r->start_usec) / 1e6
+                                                     : 0;
+}
+
 void timeline_critical_path(const StepReport *reports, size_t n, bool *ret_critical) {
     int last = -1;
     for (size_t i = 0; i < n; i++) {
@@ -37,8 +43,7 @@ void timeline_path(const StepReport *reports, size_t n, Buf *out) {
         if (!next)
             break;
         after = next->end_usec;
-        buf_printf(out, "%s%s %.3f s", out->size > empty ? ", " : "", next->name,
-                (double)(next->end_usec - next->start_usec) / 1e6);
+        buf_printf(out, "%s%s %.3f s", out->size > empty ? ", " : "", next->name, seconds_of(next));
     }
     if (out->size == empty)
         buf_printf(out, "no step");
@@ -65,8 +70,7 @@ void timeline_text(const StepReport *reports, size_t n, int columns, Buf *out) {
         const StepReport *r = &reports[i];
         buf_printf(out, "%-*.*s |", name_width, name_width, r->name);
         text_bar(r, end, bar_width, critical[i], out);
-        buf_printf(out, "| %7.3f s %s", (double)(r->end_usec - r->start_usec) / 1e6,
-                step_outcome_name(r->outcome));
+        buf_printf(out, "| %7.3f s %s", seconds_of(r), step_outcome_name(r->outcome));
         if (r->tries > 1)
             buf_printf(out, ", %d tries", r->tries);
         buf_append(out, "\n", 1);
@@ -104,12 +108,12 @@ void timeline_svg(const StepReport *reports, size_t n, Buf *out) {
         svg_escaped(r->name, out);
         buf_printf(out, "</text>");
         double x = LEFT + (double)r->start_usec / (double)end * BAR;
-        double width = (double)(r->end_usec - r->start_usec) / (double)end * BAR;
+        double width = seconds_of(r) * 1e6 / (double)end * BAR;
         if (has_run(r))
             buf_printf(out, "<rect x=\"%.1f\" y=\"%zu\" width=\"%.1f\" height=\"%d\" fill=\"%s\"/>",
                     x, y + 3, MAX(width, 1.0), ROW - 6, critical[i] ? "#c0392b" : "#7f9fbf");
         buf_printf(out, "<text x=\"%d\" y=\"%zu\">%.3f s, %s</text>\n", LEFT + BAR + 8, y + 15,
-                (double)(r->end_usec - r->start_usec) / 1e6, step_outcome_name(r->outcome));
+                seconds_of(r), step_outcome_name(r->outcome));
     }
     buf_printf(out,
             "<text x=\"4\" y=\"%zu\">%.3f s in all; the critical path is red</text>\n</svg>\n",

@@ -300,7 +300,13 @@ static int do_until_late(void *context, const StepCall *call, Err *err) {
     return -ECANCELED;
 }
 
-/* Nothing is undone, whatever was critical. */
+static int do_well_when_late(void *context, const StepCall *call, Err *err) {
+    while (!step_is_late(call))
+        (void)sched_yield();
+    return 0;
+}
+
+/* Nothing is undone, whatever was critical. What was not begun says why. */
 static void a_cancelled_graph_ends(void **state) {
     const Step steps[] = {
             {.name = "a", .run = do_a, .undo = undo_a},
@@ -308,14 +314,16 @@ static void a_cancelled_graph_ends(void **state) {
             {.name = "slow", .needs = {"a"}, .run = do_wait_until_late, .timeout_usec = HOUR},
             {.name = "again", .run = do_fail, .retries = 1, .backoff_usec = HOUR},
             {.name = "c", .needs = {"until"}, .run = do_c},
+            {.name = "well", .needs = {"a"}, .run = do_well_when_late},
+            {.name = "d", .needs = {"well"}, .run = do_c},
     };
     World w;
     Graph *g = START(&w, steps);
-    StepReport reports[5];
+    StepReport reports[7];
     do
         graph_report(g, reports);
     while (reports[1].outcome != STEP_RUNNING || reports[2].outcome != STEP_RUNNING ||
-            atomic_load(&w.calls) == 0);
+            reports[5].outcome != STEP_RUNNING || atomic_load(&w.calls) == 0);
     graph_cancel(g);
     GraphState s;
     assert_int_equal(graph_wait(g, USEC_INFINITY, &s, NULL), 0);
@@ -326,6 +334,11 @@ static void a_cancelled_graph_ends(void **state) {
     assert_string_equal(err_text(&reports[2].err), "the start was given up");
     assert_int_equal(reports[3].tries, 1);
     assert_int_equal(reports[4].outcome, STEP_SKIPPED);
+    assert_string_equal(err_text(&reports[4].err), "it needs 'until', which is failed");
+    assert_int_equal(reports[5].outcome, STEP_DONE);
+    assert_int_equal(reports[6].outcome, STEP_SKIPPED);
+    assert_int_equal(reports[6].err.code, -ECANCELED);
+    assert_string_equal(err_text(&reports[6].err), "the start was given up");
     (void)sem_post(&w.go);
     graph_free(g);
     assert_null(strpbrk(w.trace, "Abc"));

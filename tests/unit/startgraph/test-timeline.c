@@ -29,7 +29,7 @@ static void text_has_a_bar_a_step(void **state) {
     assert_non_null(strstr(out.data, "a    |################                |   0.500 s done\n"));
     assert_non_null(strstr(
             out.data, "b    |                ################|   0.500 s fell back, 2 tries"));
-    assert_non_null(strstr(out.data, "skipped\n1.000 s in all"));
+    assert_non_null(strstr(out.data, "|   0.000 s skipped\n1.000 s in all"));
     assert_int_equal(timeline_end_usec(reports, 4), 1000000);
     Buf path = {0};
     timeline_path(reports, 4, &path);
