@@ -171,7 +171,8 @@ static int take_latents(Run *run, Stream *s, View x, Err *err) {
 }
 
 static int sample(Run *run, Stream *s, Guidance *g, View x, Err *err) {
-    int64_t steps = run->request->steps;
+    /* One step needs what every step needs. */
+    int64_t steps = stream_is_planning(s) ? 1 : run->request->steps;
     enter(run, PHASE_DENOISING, (int)steps);
     g->rope = dit_rope(s, g->dit, run->t, run->h, run->w);
     View v = stream_temp(s, DTYPE_F32, run->c, run->t, run->h, run->w);
