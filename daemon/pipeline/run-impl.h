@@ -26,7 +26,8 @@ typedef struct Run {
     int64_t c, t, h, w; /* latents */
     int64_t chunk;      /* latent frames decoded at a time */
     VaeGrid grid;       /* in which frames are decoded; {1, 1} unless run_cut() was called */
-    float *latents;     /* [c, t, h, w]: noise, then the result; NULL when only planned */
+    float *latents;     /* [c, t, h, w]: noise, drawn on the way, then the result; NULL when only
+                           planned */
     float *image;       /* [1, height, width, 3] in -1..1, or NULL */
     uint8_t *piece;     /* what is decoded at a time */
     int64_t n_decoded;  /* frames, of each tile */
@@ -45,7 +46,8 @@ int run_plan(Run *run, Backend *b, Workspaces *ret, Err *err);
 enum { RUN_MIN_TILE = 8 };
 bool run_cut(Run *run);
 
-/* run_prepare - noise and picture in host memory; image [height, width, 3] u8 or NULL. */
+/* run_prepare - takes host memory, for the picture with the picture in it; image [height, width, 3]
+ * u8 or NULL. */
 int run_prepare(Run *run, const uint8_t *image, Err *err);
 
 /* run_denoise, run_decode - return as pipeline_run(). */

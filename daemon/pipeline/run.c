@@ -103,7 +103,6 @@ int run_prepare(Run *run, const uint8_t *image, Err *err) {
         return err_set(err, -ENOMEM,
                 "no memory for %zu latents and %" PRId64 " frames of %zu bytes", n_latents, n_kept,
                 n_pixels);
-    noise_fill(run->latents, (int64_t)n_latents, r->seed, 0);
     if (image)
         vae_pixels_from_u8(run->image, image, n_pixels);
     return 0;
@@ -207,6 +206,8 @@ static int denoise(Run *run, Stream *s, Err *err) {
     encode_text(run, s, &run->prompt, &prompt);
     if (r->guidance_scale > 1)
         encode_text(run, s, &run->negative, &negative);
+    if (!stream_is_planning(s)) /* while the device is at the texts */
+        noise_fill(run->latents, run->c * run->t * run->h * run->w, r->seed, 0);
     int e = step_done(run, s, err);
     if (e == 0 && r->image) {
         enter(run, PHASE_ENCODING_IMAGE, 1);
