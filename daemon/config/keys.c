@@ -188,7 +188,9 @@ static const Key keys[] = {
     {"defaults", "guidance_scale", KEY_REAL, AT(defaults.guidance_scale), 1, 100,
         "the model's own", NULL, "0", "Guidance where a request names none."},
     {"defaults", "negative_prompt", KEY_TEXT, AT(defaults.negative_prompt), 0, 32000,
-        "the model's own", NULL, "", "Negative prompt where a request names none."},
+        "the model's own", NULL, "",
+        "Negative prompt where a request names none. A model's own is empty, as in diffusers; the "
+        "official pipeline always has a list of faults in Chinese."},
 
     {"jobs", "state_dir", KEY_PATH, AT(jobs.state_dir), 0, 0, NULL, NULL, "/var/lib/preheat",
         "Where jobs, videos and manifests are kept."},

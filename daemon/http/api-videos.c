@@ -235,10 +235,10 @@ int http_videos_create(HttpExchange *x) {
     JobQueue *q = queue_of(x, false, &k);
     if (q)
         k = accepting(x, &v);
-    if (k == 0) {
-        request_init(&r, v.defaults);
+    if (k == 0)
+        k = request_begin(&r, v.defaults, &x->err);
+    if (k == 0)
         k = parse(x, &v, &r);
-    }
     if (k == 0)
         k = check_model(x, &v, &r);
     if (k == 0)

@@ -287,8 +287,6 @@ static int parse_object(Parse *p) {
     int k = refuse_unknown(p->object, p->fault, p->err);
     for (size_t i = 0; k == 0 && i < ARRAY_LEN(fields); i++)
         k = apply(p, &fields[i]);
-    if (k == 0 && !p->r->negative_prompt)
-        k = replace_text(p, &p->r->negative_prompt, "");
     if (k == 0)
         k = request_validate(p->r, p->limits, p->fault, p->err);
     if (k < 0 && given(p, "size") &&

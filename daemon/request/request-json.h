@@ -18,7 +18,7 @@ typedef struct RequestPart {
 
 /* request_parse_json, request_parse_form - over the defaults in r, then validated.
  *
- *   r      after request_init(); what it owns is freed by request_done() also after a failure
+ *   r      after request_begin(); what it owns is freed by request_done() also after a failure
  *   fault  which field and which kind of mistake
  *
  * "size" is WIDTHxHEIGHT; the API's own 1280x720 and 720x1280 become the nearest smaller multiple

@@ -72,6 +72,12 @@ void request_init(Request *r, const RequestDefaults *d) {
     };
 }
 
+int request_begin(Request *r, const RequestDefaults *d, Err *err) {
+    request_init(r, d);
+    r->negative_prompt = strdup(d->negative_prompt ? d->negative_prompt : "");
+    return r->negative_prompt ? 0 : err_set(err, -ENOMEM, "no memory for the request");
+}
+
 void request_done(Request *r) {
     free(r->model);
     free(r->prompt);

@@ -76,10 +76,13 @@ typedef struct RequestFault {
 /* request_fault - fills fault in and returns -EINVAL, for err_set(). */
 int request_fault(RequestFault *fault, const char *param, const char *code);
 
-/* request_init - r holds the defaults; the strings are NULL, negative_prompt too until the request
- * is parsed. */
+/* request_init - r holds the defaults; the strings are NULL. */
 void request_init(Request *r, const RequestDefaults *defaults);
 void request_done(Request *r);
+
+/* request_begin - request_init() for a request that a client's fields will be parsed over: the
+ * default negative prompt is there, too, as r's own. Returns 0 or -ENOMEM. */
+int request_begin(Request *r, const RequestDefaults *defaults, Err *err);
 
 /* request_validate - holds the request against the limits.
  *

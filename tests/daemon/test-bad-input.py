@@ -245,6 +245,16 @@ def hosts_behind_a_proxy():
         assert status == 403 and "'evil.example'" in body["error"]["message"], body
 
 
+def a_default_negative_prompt_is_meant():
+    """The same seed: the default given by the configuration, the same one given by the client, and none."""
+    video = {"prompt": "a red circle moving right", "seed": 5, "size": "64x64", "num_frames": 5, "num_inference_steps": 3}
+    with Place(MODEL, MEDIA) as place, Daemon(PREHEATD, place, defaults={"negative_prompt": "a blue square"}) as d:
+        jobs = [d.wait(d.create(**video, **negative)) for negative in
+                ({}, {"negative_prompt": "a blue square"}, {"negative_prompt": ""})]
+        made = [d.ask("GET", f"/v1/videos/{job['id']}/content")[1] for job in jobs]
+        assert made[0] == made[1] != made[2], jobs
+
+
 def state_that_cannot_be_written():
     with Place(MODEL, MEDIA) as place:
         (place.path / "file").write_text("")
@@ -255,7 +265,7 @@ def state_that_cannot_be_written():
 CASES = (missing_file, truncated_shard, wrong_shape, nan_weights, nan_weights_known_to_the_manifest,
          unknown_config_key, requests_beyond_limits, queue_full,
          disk_full_while_encoding, media_child_killed, backend_lost, client_gone_mid_download, two_daemons_on_one_state_directory,
-         killed_daemon_finishes_its_job_the_next_time, hosts_behind_a_proxy, state_that_cannot_be_written)
+         killed_daemon_finishes_its_job_the_next_time, hosts_behind_a_proxy, a_default_negative_prompt_is_meant, state_that_cannot_be_written)
 
 results = []
 for case in CASES:

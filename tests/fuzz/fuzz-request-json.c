@@ -47,7 +47,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n) {
     RequestFault fault;
     Digest image;
     Err err = {0};
-    request_init(&r, &defaults);
+    if (request_begin(&r, &defaults, NULL) < 0)
+        return 0;
     int k = request_parse_json(&r, (const char *)data, n, &limits, &fault, &err);
     assert(k == err.code && (k == 0 || fault.code));
     if (k == 0) {

@@ -34,8 +34,9 @@ static int json(void *context, Err *err) {
             "reference\":\"data:image/png;base64,iVBORw0KGgo=\"}";
     Request r;
     RequestFault fault;
-    request_init(&r, &defaults);
-    int k = request_parse_json(&r, text, strlen(text), &limits, &fault, err);
+    int k = request_begin(&r, &defaults, err);
+    if (k == 0)
+        k = request_parse_json(&r, text, strlen(text), &limits, &fault, err);
     request_done(&r);
     return k;
 }
@@ -58,8 +59,9 @@ static int form(void *context, Err *err) {
         RequestFault fault;
         size_t n;
         const RequestPart *parts = multipart_parts(m, &n);
-        request_init(&r, &defaults);
-        k = request_parse_form(&r, parts, n, &limits, &fault, err);
+        k = request_begin(&r, &defaults, err);
+        if (k == 0)
+            k = request_parse_form(&r, parts, n, &limits, &fault, err);
         request_done(&r);
     }
     (void)multipart_free(m);

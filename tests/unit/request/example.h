@@ -27,6 +27,7 @@ static const RequestDefaults example_defaults = {
         .guidance_scale = 5,
         .flow_shift = 5,
         .scheduler = SCHEDULER_UNIPC,
+        .negative_prompt = "blurry",
 };
 
 #define PNG_TEXT "data:image/png;base64,iVBORw0KGgo="

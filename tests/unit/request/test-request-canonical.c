@@ -11,7 +11,7 @@
 static void parse(const char *text, Request *r) {
     RequestFault fault;
     Err err = {0};
-    request_init(r, &example_defaults);
+    assert_int_equal(request_begin(r, &example_defaults, &err), 0);
     assert_int_equal(request_parse_json(r, text, strlen(text), &example_limits, &fault, &err), 0);
 }
 
@@ -48,7 +48,7 @@ static void stands_as_documented(void **state) {
     assert_string_equal(json,
             "{\"flow_shift\":5.0,\"fps\":24.0,\"guidance_scale\":5.0,\"height\":128,"
             "\"image_bytes\":0,\"image_digest\":\"\",\"model\":null,\"n\":1,"
-            "\"negative_prompt\":\"\",\"num_frames\":17,\"num_inference_steps\":12,"
+            "\"negative_prompt\":\"blurry\",\"num_frames\":17,\"num_inference_steps\":12,"
             "\"priority\":\"interactive\",\"prompt\":\"p\",\"scheduler\":\"unipc\",\"seed\":1,"
             "\"width\":128}");
     request_done(&r);

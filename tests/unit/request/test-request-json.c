@@ -8,7 +8,7 @@
 #include <string.h>
 
 static int parse(const char *text, Request *r, RequestFault *fault, Err *err) {
-    request_init(r, &example_defaults);
+    assert_int_equal(request_begin(r, &example_defaults, err), 0);
     return request_parse_json(r, text, strlen(text), &example_limits, fault, err);
 }
 
@@ -18,7 +18,7 @@ static void prompt_alone_takes_the_defaults(void **state) {
     Err err = {0};
     assert_int_equal(parse("{\"prompt\":\"a cat\"}", &r, &fault, &err), 0);
     assert_string_equal(r.prompt, "a cat");
-    assert_string_equal(r.negative_prompt, "");
+    assert_string_equal(r.negative_prompt, "blurry");
     assert_null(r.model);
     assert_int_equal(r.width, 128);
     assert_int_equal(r.num_frames, 17);
@@ -26,6 +26,15 @@ static void prompt_alone_takes_the_defaults(void **state) {
     assert_int_equal(r.priority, PRIORITY_INTERACTIVE);
     assert_int_equal(r.degrade, DEGRADE_USUAL);
     assert_false(r.has_seed);
+    request_done(&r);
+}
+
+static void a_default_can_be_taken_away(void **state) {
+    Request r;
+    RequestFault fault;
+    Err err = {0};
+    assert_int_equal(parse("{\"prompt\":\"a cat\",\"negative_prompt\":\"\"}", &r, &fault, &err), 0);
+    assert_string_equal(r.negative_prompt, "");
     request_done(&r);
 }
 
@@ -198,7 +207,7 @@ static void deep_json_is_refused(void **state) {
     Request r;
     RequestFault fault;
     Err err = {0};
-    request_init(&r, &example_defaults);
+    assert_int_equal(request_begin(&r, &example_defaults, NULL), 0);
     assert_int_equal(
             request_parse_json(&r, text, sizeof(text), &example_limits, &fault, &err), -EINVAL);
     request_done(&r);
@@ -217,7 +226,7 @@ static void forms_carry_the_same(void **state) {
     Request r;
     RequestFault fault;
     Err err = {0};
-    request_init(&r, &example_defaults);
+    assert_int_equal(request_begin(&r, &example_defaults, NULL), 0);
     assert_int_equal(
             request_parse_form(&r, parts, ARRAY_LEN(parts), &example_limits, &fault, &err), 0);
     assert_string_equal(r.prompt, "a cat");
@@ -230,7 +239,7 @@ static void forms_carry_the_same(void **state) {
 
     static const RequestPart file[] = {
             TEXT("prompt", "a cat"), FILE_PART("input_reference", PNG_BYTES)};
-    request_init(&r, &example_defaults);
+    assert_int_equal(request_begin(&r, &example_defaults, NULL), 0);
     assert_int_equal(request_parse_form(&r, file, 2, &example_limits, &fault, &err), 0);
     assert_int_equal(r.image_bytes, 8);
     request_done(&r);
@@ -278,7 +287,7 @@ static void form_refusals(void **state) {
         Request r;
         RequestFault fault;
         Err err = {0};
-        request_init(&r, &example_defaults);
+        assert_int_equal(request_begin(&r, &example_defaults, NULL), 0);
         assert_int_equal(request_parse_form(&r, cases[i].parts, n, &example_limits, &fault, &err),
                 cases[i].r);
         assert_string_equal(fault.param, cases[i].param);
@@ -304,6 +313,7 @@ static void copies_are_independent(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
             cmocka_unit_test(prompt_alone_takes_the_defaults),
+            cmocka_unit_test(a_default_can_be_taken_away),
             cmocka_unit_test(every_field_arrives),
             cmocka_unit_test(sizes_and_seconds),
             cmocka_unit_test(refusals_name_field_and_limit),
