@@ -1,8 +1,8 @@
 #include "pipeline/pipeline.h"
 
 #include "base/cleanup.h"
-#include "base/json.h"
 #include "base/size.h"
+#include "pipeline/defaults.h"
 #include "pipeline/run-impl.h"
 
 #include <errno.h>
@@ -52,49 +52,6 @@ static int new_tokenizer(Pipeline *p, const Checkpoint *c, Err *err) {
                     : TOKENIZER_SENTENCEPIECE;
     r = tokenizer_new(spiece, n, p->model->dims.t5.vocab, habit, &p->tokenizer, err);
     return r < 0 ? err_prefix(err, r, "tokenizer/spiece.model") : 0;
-}
-
-/* Frames, steps and guidance scale are the official pipeline's, unless model_index.json knows
- * better under "_preheat_defaults": keys with an underscore are nobody else's business there. */
-static int read_defaults(Pipeline *p, const Checkpoint *c, Err *err) {
-    const SchedulerConfig *scheduler = &p->model->dims.scheduler;
-    RequestDefaults *d = &p->defaults;
-    *d = (RequestDefaults){
-            .width = 1280,
-            .height = 704,
-            .num_frames = 121,
-            .steps = 50,
-            .fps = 24,
-            .guidance_scale = 5,
-            .flow_shift = scheduler->shift,
-            .scheduler = scheduler->kind == SAMPLER_EULER ? SCHEDULER_EULER : SCHEDULER_UNIPC,
-            .negative_prompt = "",
-    };
-    const char *text;
-    size_t n;
-    _cleanup_json_ json_t *index = NULL;
-    int r = checkpoint_file(c, "model_index.json", &text, &n, err);
-    if (r == 0)
-        r = json_parse(text, n, &index, err);
-    if (r < 0)
-        return err_prefix(err, r, "model_index.json");
-    const json_t *own = json_object_get(index, "_preheat_defaults");
-    if (!json_is_object(own))
-        return 0;
-    static const char path[] = "_preheat_defaults";
-    r = json_get_int(own, path, "width", JSON_OPTIONAL, 1, 1 << 20, &d->width, err);
-    if (r == 0)
-        r = json_get_int(own, path, "height", JSON_OPTIONAL, 1, 1 << 20, &d->height, err);
-    if (r == 0)
-        r = json_get_int(own, path, "num_frames", JSON_OPTIONAL, 1, 1 << 20, &d->num_frames, err);
-    if (r == 0)
-        r = json_get_int(own, path, "num_inference_steps", JSON_OPTIONAL, 1, SAMPLER_MAX_STEPS,
-                &d->steps, err);
-    if (r == 0)
-        r = json_get_real(own, path, "fps", JSON_OPTIONAL, &d->fps, err);
-    if (r == 0)
-        r = json_get_real(own, path, "guidance_scale", JSON_OPTIONAL, &d->guidance_scale, err);
-    return r < 0 ? err_prefix(err, r, "model_index.json") : 0;
 }
 
 /* How a request would be run. */
@@ -168,7 +125,7 @@ static int new_models(Pipeline *p, Checkpoint *c, Err *err) {
     if (r == 0)
         r = new_tokenizer(p, c, err);
     if (r == 0)
-        r = read_defaults(p, c, err);
+        r = defaults_read(c, &p->model->dims.scheduler, &p->defaults, err);
     return r;
 }
 

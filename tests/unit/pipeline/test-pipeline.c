@@ -6,6 +6,7 @@
 #include "base/digest.h"
 #include "base/size.h"
 #include "model/clean.h"
+#include "model/tiny.h"
 #include "pipeline/pipeline.h"
 #include "pipeline/run-impl.h"
 #include "store/manifest.h"
@@ -571,6 +572,43 @@ static void what_the_model_cannot_make_is_refused(void **state) {
     bench_close(&b);
 }
 
+/* What a model says of requests is held against what a configuration could say. */
+static void a_models_own_defaults_are_checked(void **state) {
+    static const struct {
+        const char *from, *to, *sentence; /* NULL: taken */
+    } cases[] = {
+            {"\"fps\": 12", "\"fps\": 24.5", NULL},
+            {"\"fps\": 12", "\"fps\": 0.5",
+                    "model_index.json: '_preheat_defaults.fps' is 0.5, it must be from 1 to 240"},
+            {"\"guidance_scale\": 4.0", "\"guidance_scale\": -1",
+                    "model_index.json: '_preheat_defaults.guidance_scale' is -1, it must be from 0 "
+                    "to "
+                    "100"},
+            {"\"width\": 128", "\"width\": 9000",
+                    "model_index.json: '_preheat_defaults.width' is 9000, it must be from 1 to "
+                    "8192"},
+            {"\"num_inference_steps\"", "\"steps\"",
+                    "model_index.json: there is no setting '_preheat_defaults.steps'"},
+            {"\"_preheat_defaults\": {", "\"_preheat_defaults\": 1, \"_other\": {",
+                    "model_index.json: '_preheat_defaults' is no object"},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        Tiny t;
+        Err err = {0};
+        Pipeline *p = NULL;
+        tiny_open(&t, &(TinyEdit){"model_index.json", cases[i].from, cases[i].to});
+        int r = pipeline_new(t.checkpoint, &p, &err);
+        if (cases[i].sentence) {
+            assert_int_equal(r, -EINVAL);
+            assert_string_equal(err_text(&err), cases[i].sentence);
+        } else if (r < 0) {
+            fail_msg("%s", err_text(&err));
+        }
+        pipeline_free(p);
+        tiny_close(&t);
+    }
+}
+
 /* As many characters as [limits] max_prompt_chars may be, each of them as long as UTF-8 and
  * cleaning can make it: U+1D160 becomes three code points. The model reads the beginning. */
 static void the_longest_prompt_is_cut_not_refused(void **state) {
@@ -733,6 +771,7 @@ int main(void) {
             cmocka_unit_test(a_piece_of_another_size_is_refused),
             cmocka_unit_test(what_the_model_cannot_make_is_refused),
             cmocka_unit_test(the_longest_prompt_is_cut_not_refused),
+            cmocka_unit_test(a_models_own_defaults_are_checked),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
