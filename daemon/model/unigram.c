@@ -113,11 +113,6 @@ int unigram_new(const Spiece *s, UnigramRules rules, Unigram **ret, Err *err) {
     return r;
 }
 
-int32_t unigram_find(const Unigram *u, const char *text, size_t n) {
-    int32_t id = find_entry(u, hash_of(text, n), text, n)->id;
-    return id < 0 ? u->spiece->unknown : id;
-}
-
 /* The best path that ends before a byte. */
 typedef struct Node {
     double score;

@@ -22,9 +22,6 @@ typedef enum UnigramRules {
 int unigram_new(const Spiece *s, UnigramRules rules, Unigram **ret, Err *err);
 Unigram *unigram_free(Unigram *u);
 
-/* unigram_find - the id of a piece by its text, or the unknown id. */
-int32_t unigram_find(const Unigram *u, const char *text, size_t n);
-
 /* unigram_encode - at most room ids of n bytes of UTF-8.
  *
  * Characters that no piece covers become the unknown id, those that touch one together; under

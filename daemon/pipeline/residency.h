@@ -17,7 +17,7 @@ typedef enum Residency {
     N_RESIDENCIES,
 } Residency;
 
-/* "all resident", ... */
+/* residency_name - in words, "all weights resident", ...; static text. */
 const char *residency_name(Residency r);
 
 /* Device memory beside the weights, in the two phases of a run. */

@@ -1,9 +1,6 @@
 #include "tensor/dtype.h"
 
 #include "base/macro.h"
-#include "base/str.h"
-
-#include <errno.h>
 
 static const struct {
     const char *name;
@@ -26,13 +23,4 @@ size_t dtype_bytes(DType t) {
 const char *dtype_name(DType t) {
     assert(t < N_DTYPES);
     return dtypes[t].name;
-}
-
-int dtype_parse(const char *name, DType *ret) {
-    for (size_t i = 0; i < N_DTYPES; i++)
-        if (str_eq(name, dtypes[i].name)) {
-            *ret = (DType)i;
-            return 0;
-        }
-    return -EINVAL;
 }

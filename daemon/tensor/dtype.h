@@ -21,7 +21,4 @@ size_t dtype_bytes(DType t);
 /* dtype_name - "F32", "BF16", ... */
 const char *dtype_name(DType t);
 
-/* dtype_parse - the inverse of dtype_name; returns 0 or -EINVAL. */
-int dtype_parse(const char *name, DType *ret);
-
 #endif

@@ -64,7 +64,7 @@ static bool count(Verdict *v, bool holds) {
     return holds;
 }
 
-static void print_f32(Verdict *v, const char *name, Difference d, double limit) {
+void verdict_f32(Verdict *v, const char *name, Difference d, double limit) {
     bool holds = limit == 0 ? !isnan(d.relative) : d.relative <= limit;
     (void)printf("%s  %-34s max %8.2e  rel %8.2e  ", count(v, holds) ? "ok  " : "FAIL", name,
             d.max_abs, d.relative);
@@ -72,10 +72,6 @@ static void print_f32(Verdict *v, const char *name, Difference d, double limit) 
         (void)printf("not judged\n");
     else
         (void)printf("limit %.0e\n", limit);
-}
-
-void verdict_f32(Verdict *v, const char *name, Difference d, double limit) {
-    print_f32(v, name, d, limit);
 }
 
 void verdict_steps(Verdict *v, const char *name, const float *found, const float *wanted,
@@ -93,7 +89,7 @@ void verdict_steps(Verdict *v, const char *name, const float *found, const float
     }
     char text[64];
     (void)snprintf(text, sizeof(text), "%s, worst of %" PRId64 ": %" PRId64, name, n_steps, at);
-    print_f32(v, text, worst, limit);
+    verdict_f32(v, text, worst, limit);
 }
 
 void verdict_ids(Verdict *v, const char *name, const int32_t *found, size_t n_found,

@@ -38,7 +38,6 @@ typedef struct Difference {
 Difference difference_of(const float *found, const float *wanted, size_t n);
 
 typedef struct Verdict {
-    const char *file;
     int n_checks, n_failed;
 } Verdict;
 
