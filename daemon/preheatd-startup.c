@@ -16,6 +16,10 @@
 #include <errno.h>
 #include <pthread.h>
 
+DEFINE_CLEANUP(Backend, backend_free)
+DEFINE_CLEANUP(Checkpoint, checkpoint_free)
+DEFINE_CLEANUP(Manifest, manifest_free)
+
 struct Startup {
     const Config *config; /* borrowed */
     int weights_fd;       /* borrowed, -1: none */
@@ -49,11 +53,22 @@ static void set_phase(Startup *p, const char *phase, int percent) {
     p->changed(p->context);
 }
 
+static int given_up(Err *err) {
+    return err_set(err, -ECANCELED, "nobody waits for it any more");
+}
+
 static int step_manifest(void *context, const StepCall *call, Err *err) {
     Startup *p = context;
+    _cleanup_(manifest_freep) Manifest *m = NULL;
     if (!configured_where(p->config)[0])
         return err_set(err, -ENOENT, "no model is configured: [model] path is empty");
-    return configured_manifest(p->config, &p->manifest, err);
+    int r = configured_manifest(p->config, &m, err);
+    if (r < 0)
+        return r;
+    if (!step_keep(call))
+        return given_up(err);
+    p->manifest = TAKE_PTR(m);
+    return 0;
 }
 
 static void undo_manifest(void *context) {
@@ -75,21 +90,29 @@ static void set_checkpoint(Startup *p, Checkpoint *c) {
     (void)pthread_mutex_unlock(&p->lock);
 }
 
+static void close_segment(const Startup *p, int fd) {
+    if (fd >= 0 && fd != p->weights_fd)
+        (void)close(fd);
+}
+
 /* A segment that a warm-up left half filled, when it failed or was killed, is as good as none. */
 static int step_segment(void *context, const StepCall *call, Err *err) {
     Startup *p = context;
-    p->segment_fd = weights_open(p->weights_fd, p->config->model.segment, err);
-    if (p->segment_fd < 0)
-        return p->segment_fd;
-    Checkpoint *c;
-    int r = checkpoint_open_segment(p->manifest, p->segment_fd, p->config->model.segment, &c, err);
-    if (r < 0)
-        return r;
-    r = checkpoint_check_supply(c, err);
+    int fd = weights_open(p->weights_fd, p->config->model.segment, err);
+    if (fd < 0)
+        return fd;
+    Checkpoint *c = NULL;
+    int r = checkpoint_open_segment(p->manifest, fd, p->config->model.segment, &c, err);
+    if (r == 0)
+        r = checkpoint_check_supply(c, err);
+    if (r == 0 && !step_keep(call))
+        r = given_up(err);
     if (r < 0) {
-        checkpoint_free(c);
+        (void)checkpoint_free(c);
+        close_segment(p, fd);
         return r;
     }
+    p->segment_fd = fd;
     set_checkpoint(p, c);
     set_start(p, JOB_START_COLD_HOST);
     return 0;
@@ -104,13 +127,15 @@ static int step_files(void *context, const StepCall *call, Err *err) {
                 "the weights of '%s' are not in memory and, with mode = direct, not on the disk: "
                 "preheat-warmup.service brings them",
                 c->model.source);
-    Checkpoint *checkpoint;
+    _cleanup_(checkpoint_freep) Checkpoint *checkpoint = NULL;
     int r = checkpoint_open_files(p->manifest, &checkpoint, err);
     if (r < 0)
         return c->model.source[0]
                        ? err_prefix(err, r, "'%s' was not fetched whole", c->model.source)
                        : r;
-    set_checkpoint(p, checkpoint);
+    if (!step_keep(call))
+        return given_up(err);
+    set_checkpoint(p, TAKE_PTR(checkpoint));
     return 0;
 }
 
@@ -119,8 +144,7 @@ static void undo_checkpoint(void *context) {
     Checkpoint *c = p->checkpoint;
     set_checkpoint(p, NULL);
     checkpoint_free(c);
-    if (p->segment_fd >= 0 && p->segment_fd != p->weights_fd)
-        (void)close(p->segment_fd);
+    close_segment(p, p->segment_fd);
     p->segment_fd = -1;
 }
 
@@ -138,10 +162,11 @@ static int step_backend(void *context, const StepCall *call, Err *err) {
             .memory_limit = p->config->backend.vram_limit,
             .exportable = p->config->backend.park_vram == CONFIG_YES,
     };
+    _cleanup_(backend_freep) Backend *b = NULL;
     int r = -ENODEV;
     if (p->config->backend.kind != CONFIG_BACKEND_CPU) {
         Err why = {0};
-        r = open_cuda(p, &options, &p->backend, &why);
+        r = open_cuda(p, &options, &b, &why);
         if (r == -ENOMEM && !step_is_last_try(call)) /* another program's may go */
             return err_set(err, -EAGAIN, "%s", err_text(&why));
         if (r < 0 && p->config->backend.kind == CONFIG_BACKEND_CUDA)
@@ -150,9 +175,12 @@ static int step_backend(void *context, const StepCall *call, Err *err) {
             log_info("No CUDA device: %s, using the CPU", err_text(&why));
     }
     if (r < 0)
-        r = backend_open(&backend_cpu, &options, &p->backend, err);
+        r = backend_open(&backend_cpu, &options, &b, err);
     if (r < 0)
         return r;
+    if (!step_keep(call))
+        return given_up(err);
+    p->backend = TAKE_PTR(b);
     (void)pthread_mutex_lock(&p->lock);
     (void)snprintf(
             p->state.device, sizeof(p->state.device), "%s", backend_info(p->backend)->device);
@@ -269,7 +297,7 @@ enum {
     N_STEPS
 };
 
-/* In the table: as the configuration says. Only for steps that hand nothing to other threads. */
+/* In the table: as the configuration says. Only for steps that ask step_keep(). */
 #define START_TIMEOUT USEC_INFINITY
 
 /* What a start consists of. The backend, which may have to wait for a driver, opens while files are

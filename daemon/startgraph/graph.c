@@ -10,13 +10,15 @@
 #include <stdlib.h>
 #include <time.h>
 
-/* One try of one step. Belongs to its node until it is late, to its thread from then on. */
+/* One try of one step. Belongs to its node until it is given up, to its thread from then on. */
 struct StepCall {
     Graph *graph;
     size_t index;
     StepFunc *func;
     bool last;
-    atomic_bool late; /* relaxed: a hint to stop early; whoever decides by it holds the lock */
+    atomic_bool late; /* relaxed: a hint to stop early, nobody decides by it */
+    bool given_up;    /* nobody waits for it any more */
+    bool kept;        /* it has put its result where others find it: is not given up */
     bool returned;
     int result;
     Err err;
@@ -55,6 +57,14 @@ const char *step_outcome_name(StepOutcome o) {
 
 bool step_is_late(const StepCall *call) {
     return atomic_load_explicit(&call->late, memory_order_relaxed);
+}
+
+bool step_keep(const StepCall *call) {
+    StepCall *c = (StepCall *)call; /* ours; it is the step's that is constant */
+    (void)pthread_mutex_lock(&c->graph->lock);
+    bool kept = c->kept = !c->given_up;
+    (void)pthread_mutex_unlock(&c->graph->lock);
+    return kept;
 }
 
 bool step_is_last_try(const StepCall *call) {
@@ -146,6 +156,23 @@ static void wait_changed(Graph *g, uint64_t deadline) {
     (void)pthread_cond_timedwait(&g->changed, &g->lock, &until);
 }
 
+/* Lock held; let go while the steps are undone. Nothing runs any more, late tries included: they
+ * may use what earlier steps built. */
+static void roll_back(Graph *g) {
+    for (int completion = g->n_completed; completion > 0; completion--) {
+        for (size_t i = 0; i < g->options.n_steps; i++) {
+            if (g->node[i].completion != completion)
+                continue;
+            void (*undo)(void *) = g->options.steps[i].undo;
+            (void)pthread_mutex_unlock(&g->lock);
+            if (undo)
+                undo(g->options.context);
+            (void)pthread_mutex_lock(&g->lock);
+            g->node[i].report.outcome = STEP_UNDONE;
+        }
+    }
+}
+
 static void *call_main(void *argument) {
     StepCall *c = argument;
     Graph *g = c->graph;
@@ -154,14 +181,11 @@ static void *call_main(void *argument) {
     (void)pthread_mutex_lock(&g->lock);
     c->result = r;
     c->returned = true;
-    bool late = step_is_late(c);
-    if (late) {
-        void (*undo)(void *) = g->options.steps[c->index].undo;
-        (void)pthread_mutex_unlock(&g->lock);
-        if (r == 0 && undo)
-            undo(g->options.context);
+    if (c->given_up) {
+        assert(r < 0 || !g->options.steps[c->index].undo); /* it has not asked step_keep() */
         free(c);
-        (void)pthread_mutex_lock(&g->lock);
+        if (g->n_late == 1 && g->state == GRAPH_ROLLED_BACK)
+            roll_back(g);
         g->n_late--;
     }
     (void)pthread_cond_broadcast(&g->changed);
@@ -195,10 +219,11 @@ static int try_with_timeout(Graph *g, size_t index, StepFunc *func, bool last, E
         return err_set(err, r, "cannot start a thread: %s", strerror(-r));
     }
     uint64_t deadline = clock_deadline(timeout);
-    while (!c->returned && !g->cancelled && clock_left(deadline) > 0)
-        wait_changed(g, deadline);
+    while (!c->returned && (c->kept || (!g->cancelled && clock_left(deadline) > 0)))
+        wait_changed(g, c->kept ? USEC_INFINITY : deadline);
     if (!c->returned) {
         atomic_store_explicit(&c->late, true, memory_order_relaxed);
+        c->given_up = true;
         g->n_late++;
         if (g->cancelled)
             return err_set(err, -ECANCELED, "the start was given up");
@@ -294,24 +319,6 @@ static bool await_needs(Graph *g, size_t index, StepReport *report) {
     return wanted && may_start(g);
 }
 
-/* Lock held; let go while the steps are undone. Nothing runs any more but late tries, which undo
- * themselves. */
-static void roll_back(Graph *g) {
-    for (int completion = g->n_completed; completion > 0; completion--) {
-        for (size_t i = 0; i < g->options.n_steps; i++) {
-            if (g->node[i].completion != completion)
-                continue;
-            void (*undo)(void *) = g->options.steps[i].undo;
-            (void)pthread_mutex_unlock(&g->lock);
-            if (undo)
-                undo(g->options.context);
-            (void)pthread_mutex_lock(&g->lock);
-            g->node[i].report.outcome = STEP_UNDONE;
-        }
-    }
-    g->state = GRAPH_ROLLED_BACK;
-}
-
 static void *node_main(void *argument) {
     Node *node = argument;
     Graph *g = node->graph;
@@ -333,10 +340,10 @@ static void *node_main(void *argument) {
         g->stopping = (int)index + 1;
 
     if (--g->n_unsettled == 0) {
-        if (g->stopping && !g->cancelled)
+        bool failed = g->stopping && !g->cancelled;
+        if (failed && g->n_late == 0) /* else the last of them does */
             roll_back(g);
-        else
-            g->state = GRAPH_DONE;
+        g->state = failed ? GRAPH_ROLLED_BACK : GRAPH_DONE;
     }
     (void)pthread_cond_broadcast(&g->changed);
     (void)pthread_mutex_unlock(&g->lock);

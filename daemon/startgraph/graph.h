@@ -2,8 +2,8 @@
  * done.
  *
  * Knows nothing of models: the steps are a table that the main passes in. One owner starts, waits
- * and frees. A try that takes too long is given up, not killed (threads cannot be): its late result
- * is undone when it comes, and graph_free() waits for it. */
+ * and frees. A try that takes too long is given up, not killed (threads cannot be): it may not keep
+ * what it has built, and graph_free() waits for it. */
 #ifndef PREHEAT_STARTGRAPH_GRAPH_H
 #define PREHEAT_STARTGRAPH_GRAPH_H
 
@@ -42,6 +42,13 @@ typedef struct Step {
     int retried;           /* the failure, a negative errno, that they are for; 0: any */
     uint64_t backoff_usec; /* before the first retry, doubled for each further one */
 } Step;
+
+/* step_keep - whether a try may put what it has built where other steps, and its undo, find it.
+ *
+ * Asked once, before anything shared is written, by every step that has a timeout and an undo. With
+ * true the try counts as in time, however long it still takes; with false nobody waits for it any
+ * more: it frees what it has built and fails. Steps without a timeout may always keep. */
+bool step_keep(const StepCall *call);
 
 /* step_is_late - true when nobody waits for this try any more, or the graph was cancelled. */
 bool step_is_late(const StepCall *call);
@@ -94,7 +101,8 @@ typedef enum GraphState { GRAPH_RUNNING, GRAPH_DONE, GRAPH_ROLLED_BACK } GraphSt
 /* graph_wait - until every step has its outcome or the timeout (USEC_INFINITY: none) has passed.
  *
  * Returns 0, *ret_state being GRAPH_RUNNING after a timeout; or the failed critical step's code
- * once all was rolled back, its name and reason in err. */
+ * with GRAPH_ROLLED_BACK, its name and reason in err. All is undone then, unless a try that was
+ * given up still runs: it may use what earlier steps built, which is undone behind it. */
 int graph_wait(Graph *g, uint64_t timeout_usec, GraphState *ret_state, Err *err);
 
 /* graph_cancel - nothing new starts, steps that run are late from now on, and the graph ends as

@@ -62,8 +62,25 @@ static int do_wait_until_late(void *context, const StepCall *call, Err *err) {
     return 0;
 }
 
-static void undo_late(void *context) {
-    note(context, 'L');
+static int do_keep_when_told(void *context, const StepCall *call, Err *err) {
+    World *w = context;
+    (void)sem_wait(&w->go);
+    bool kept = step_keep(call);
+    note(w, kept ? 'k' : 'l');
+    return kept ? 0 : err_set(err, -ECANCELED, "too late");
+}
+
+static int do_keep_at_once(void *context, const StepCall *call, Err *err) {
+    World *w = context;
+    bool kept = step_keep(call);
+    note(w, kept ? 'k' : 'l');
+    atomic_fetch_add(&w->calls, 1);
+    (void)sem_wait(&w->go);
+    return kept ? 0 : -ECANCELED;
+}
+
+static void undo_kept(void *context) {
+    note(context, 'K');
 }
 
 static void count_change(void *context) {
@@ -270,11 +287,11 @@ static void a_remark_of_success_is_reported(void **state) {
     graph_free(g);
 }
 
-static void a_late_try_is_given_up_and_undone(void **state) {
+static void a_late_try_is_given_up_and_keeps_nothing(void **state) {
     const Step steps[] = {
             {.name = "slow",
-                    .run = do_wait_until_late,
-                    .undo = undo_late,
+                    .run = do_keep_when_told,
+                    .undo = undo_kept,
                     .timeout_usec = 2000,
                     .on_failure = STEP_GO_ON},
             {.name = "a", .needs = {"slow"}, .run = do_a},
@@ -290,7 +307,62 @@ static void a_late_try_is_given_up_and_undone(void **state) {
     assert_string_equal(err_text(&reports[0].err), "no result within 0.002 s");
     (void)sem_post(&w.go);
     graph_free(g);
-    assert_string_equal(w.trace, "alL");
+    assert_string_equal(w.trace, "al");
+}
+
+static void a_late_try_leaves_what_the_fallback_built(void **state) {
+    const Step steps[] = {{.name = "slow",
+            .run = do_keep_when_told,
+            .fallback = do_b,
+            .undo = undo_b,
+            .timeout_usec = 2000}};
+    World w;
+    Graph *g = START(&w, steps);
+    GraphState s;
+    assert_int_equal(graph_wait(g, USEC_INFINITY, &s, NULL), 0);
+    StepReport report;
+    graph_report(g, &report);
+    assert_int_equal(report.outcome, STEP_FELL_BACK);
+    (void)sem_post(&w.go);
+    graph_free(g);
+    assert_string_equal(w.trace, "bl");
+}
+
+static void what_a_late_try_needs_is_undone_behind_it(void **state) {
+    const Step steps[] = {
+            {.name = "a", .run = do_a, .undo = undo_a},
+            {.name = "slow",
+                    .needs = {"a"},
+                    .run = do_keep_when_told,
+                    .undo = undo_kept,
+                    .timeout_usec = 2000},
+    };
+    World w;
+    Graph *g = START(&w, steps);
+    GraphState s;
+    assert_int_equal(graph_wait(g, USEC_INFINITY, &s, NULL), -ETIMEDOUT);
+    assert_int_equal(s, GRAPH_ROLLED_BACK);
+    assert_string_equal(w.trace, "a");
+    (void)sem_post(&w.go);
+    graph_free(g);
+    assert_string_equal(w.trace, "alA");
+}
+
+static void a_try_that_keeps_is_waited_for(void **state) {
+    const Step steps[] = {
+            {.name = "a", .run = do_keep_at_once, .undo = undo_kept, .timeout_usec = 20000}};
+    World w;
+    Graph *g = START(&w, steps);
+    GraphState s;
+    assert_int_equal(graph_wait(g, 40000, &s, NULL), 0);
+    if (atomic_load(&w.calls) > 0) /* else the machine was too slow to tell */
+        assert_int_equal(s, GRAPH_RUNNING);
+    (void)sem_post(&w.go);
+    (void)graph_wait(g, USEC_INFINITY, &s, NULL);
+    StepReport report;
+    graph_report(g, &report);
+    assert_int_equal(report.outcome, w.trace[0] == 'k' ? STEP_DONE : STEP_TIMED_OUT);
+    graph_free(g);
 }
 
 static int do_until_late(void *context, const StepCall *call, Err *err) {
@@ -394,7 +466,10 @@ int main(void) {
             cmocka_unit_test(retries_and_fallback),
             cmocka_unit_test(only_the_named_failure_is_retried),
             cmocka_unit_test(a_remark_of_success_is_reported),
-            cmocka_unit_test(a_late_try_is_given_up_and_undone),
+            cmocka_unit_test(a_late_try_is_given_up_and_keeps_nothing),
+            cmocka_unit_test(a_late_try_leaves_what_the_fallback_built),
+            cmocka_unit_test(what_a_late_try_needs_is_undone_behind_it),
+            cmocka_unit_test(a_try_that_keeps_is_waited_for),
             cmocka_unit_test(a_cancelled_graph_ends),
             cmocka_unit_test(waiting_has_a_timeout),
             cmocka_unit_test(bad_tables_are_refused),
