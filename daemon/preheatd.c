@@ -298,13 +298,18 @@ static void update_hold(Daemon *d) {
     d->holding = busy;
 }
 
+/* A failure makes systemd start the next process at once, whether or not anybody connects. */
+static void leave(Daemon *d) {
+    loop_exit(d->loop, atomic_load(&d->lost) ? EXIT_FAILURE : EXIT_SUCCESS);
+}
+
 /* Once no job runs: takes no further connections, gives those that are open a moment to get their
  * answers. */
 static void finish_stop(Daemon *d) {
     if (!d->stopping || (d->jobs && job_queue_running(d->jobs)))
         return;
     if (!d->http) {
-        loop_exit(d->loop, EXIT_SUCCESS);
+        leave(d);
         return;
     }
     if (!d->quiesced) {
@@ -313,7 +318,7 @@ static void finish_stop(Daemon *d) {
         loop_timer_set(d->stop_timer, LAST_ANSWERS_USEC);
     }
     if (http_server_connections(d->http) == 0)
-        loop_exit(d->loop, atomic_load(&d->lost) ? EXIT_FAILURE : EXIT_SUCCESS);
+        leave(d);
 }
 
 static void serve_http(void *context, uint32_t events) {
@@ -405,7 +410,7 @@ static void leave_when_idle(void *context, uint32_t events) {
 static void give_up_waiting(void *context, uint32_t events) {
     Daemon *d = context;
     if (d->quiesced || !d->jobs) {
-        loop_exit(d->loop, 0);
+        leave(d);
         return;
     }
     log_warning("The running job has not ended in time, interrupting it");

@@ -2,6 +2,7 @@
 reason names what was found and what is wanted, and the daemon serves on. Exits 77 when all cases asked for were skipped.
 """
 import json
+import http.client
 import os
 import pathlib
 import signal
@@ -195,8 +196,12 @@ def backend_lost():
             video = d.create(num_inference_steps=100, size="256x256")
             d.wait(video, "in_progress")
             waiting = d.create(num_inference_steps=1)
+            idle = http.client.HTTPConnection("127.0.0.1", d.port)  # stays open: it must not make a success of the end
+            idle.request("GET", "/v1/videos")
+            idle.getresponse().read()
             (place.path / "lost").write_text("")
             assert d.process.wait(60) == 1, d.said()
+            idle.close()
             assert "The device is lost" in d.said(), d.said()
             (place.path / "lost").unlink()
             d.start()
