@@ -7,6 +7,7 @@
 #include "preheatd-report.h"
 #include "preheatd-reserve.h"
 #include "preheatd-startup.h"
+#include "preheatd-token.h"
 #include "preheatd-variant.h"
 #include "preheatd-versions.h"
 
@@ -442,7 +443,8 @@ static void stop(void *context, uint32_t signo) {
     finish_stop(d);
 }
 
-/* Limits and defaults follow the new file; what the daemon was started with stays. */
+/* Limits and defaults follow the new file; what the daemon was started with stays. A daemon that
+ * refuses may have been mended by it, and leaves to try. */
 static void reload(void *context, uint32_t signo) {
     Daemon *d = context;
     Config *config;
@@ -455,9 +457,9 @@ static void reload(void *context, uint32_t signo) {
     if (r < 0) {
         const char *const fields[] = {LOG_ID_CONFIG_REFUSED, NULL};
         log_line(LOG_ERR, fields, "Configuration refused: %s, keeping the old one", err_text(&err));
-    } else if (!d->config) {
+    } else if (d->refusal[0] && d->listen.inherited) {
         config_free(config);
-        log_notice("The configuration can be read now, leaving to start with it");
+        log_notice("Leaving: the next request starts the service with this configuration");
         d->stopping = true;
         finish_stop(d);
     } else {
@@ -470,27 +472,6 @@ static void reload(void *context, uint32_t signo) {
                    "start");
     }
     notify_ready();
-}
-
-static int read_token(char **ret, Err *err) {
-    const char *dir = getenv("CREDENTIALS_DIRECTORY");
-    if (!dir)
-        return 0;
-    _cleanup_free_ char *path = str_format("%s/preheat.api-token", dir);
-    if (!path)
-        return err_set(err, -ENOMEM, "no memory for the API token");
-    char *token;
-    size_t n;
-    int r = io_read_file(AT_FDCWD, path, 4096, &token, &n, err);
-    if (r == -ENOENT) {
-        err_clear(err);
-        return 0;
-    }
-    if (r < 0)
-        return r;
-    token[strcspn(token, "\r\n")] = '\0';
-    *ret = token;
-    return 0;
 }
 
 static int open_sockets(Daemon *d, Err *err) {
@@ -522,9 +503,6 @@ static int open_http(Daemon *d, Err *err) {
         fds[n++] = d->listen.http[i];
     for (int i = 0; i < d->listen.n_api; i++)
         fds[n++] = d->listen.api[i];
-    int r = read_token(&d->token, err);
-    if (r < 0)
-        return r;
     const HttpServerOptions options = {
             .fds = fds,
             .n_fds = n,
@@ -628,10 +606,11 @@ static bool wait_for_directory(Daemon *d, const Err *why) {
     return false;
 }
 
-/* Once there are configuration and sockets. */
+/* Once there are configuration and sockets. What is refused by now keeps no jobs: without its token
+ * everybody could have them. */
 static int begin(Daemon *d, Err *err) {
     Err why = {0};
-    int r = d->config ? open_jobs(d, &why) : 0;
+    int r = d->refusal[0] ? 0 : open_jobs(d, &why);
     if (r == -EBUSY && wait_for_directory(d, &why))
         return 0;
     if (r < 0)
@@ -679,6 +658,9 @@ static int open_daemon(Daemon *d, Err *err) {
     err_clear(&why);
     if (d->config && plan_degrade(d->config, &d->degrade, &why) < 0)
         refuse(d, "Configuration refused", &why);
+    err_clear(&why);
+    if (token_read(&d->token, &why) < 0)
+        refuse(d, "The API token cannot be used", &why);
     int r = open_loop(d, err);
     if (r == 0)
         r = open_sockets(d, err);

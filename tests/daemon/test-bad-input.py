@@ -125,6 +125,41 @@ def unknown_config_key():
         assert "idle_exit = '9s', allowed is a time from 10s" in reason, reason
 
 
+def token_that_is_none():
+    """What an operator must mend does not end the daemon; nobody gets in without the token meanwhile."""
+    with Place(MODEL, MEDIA) as place:
+        file = place.path / "preheat.api-token"
+        for text, words in (("t" * 5000, ("5000", "4096")), ("\n", ("is empty",)), ("two words\n", ("0x20", "at 3"))):
+            file.write_text(text)
+            d = Daemon(PREHEATD, place)
+            d.environment["CREDENTIALS_DIRECTORY"] = str(place.path)
+            with d:
+                reason = d.refusal()
+                assert "preheat.api-token" in reason and all(word in reason for word in words), (text[:20], reason)
+                assert d.ask("GET", "/v1/videos")[0] == 503 and d.ask("GET", "/healthz")[0] == 503
+        file.write_text("s3cret\n")
+        d = Daemon(PREHEATD, place)
+        d.environment["CREDENTIALS_DIRECTORY"] = str(place.path)
+        with d:
+            assert d.ask("GET", "/v1/videos")[0] == 401
+            assert d.ask("GET", "/v1/videos", headers={"Authorization": "Bearer s3cret"})[0] == 200
+
+
+def mended_configuration_is_read_at_a_reload():
+    """Whatever it refuses requests for: it leaves for the next process, which begins with the new file."""
+    bad = ({"daemon": {"ladder": "steps:many"}}, {"model": {"path": "/nonexistent/model"}},
+           {"jobs": {"state_dir": "/nonexistent/state"}}, {"daemon": {"idle_exit": "9s"}})
+    with Place(MODEL, MEDIA) as place:
+        for sections in bad:
+            with Daemon(PREHEATD, place, **sections) as d:
+                d.refusal()
+                d.config.write_bytes(place.configure({}).read_bytes())
+                d.process.send_signal(signal.SIGHUP)
+                assert d.process.wait(20) == 0, d.said()
+                d.start()
+                serves(d)
+
+
 def requests_beyond_limits():
     table = (({"prompt": "x" * 201}, "prompt", ("201", "200")),
              ({"size": "130x128"}, "size", ("130", "32")),
@@ -268,7 +303,8 @@ def state_that_cannot_be_written():
 
 
 CASES = (missing_file, truncated_shard, wrong_shape, nan_weights, nan_weights_known_to_the_manifest,
-         unknown_config_key, requests_beyond_limits, queue_full,
+         unknown_config_key, token_that_is_none,
+         mended_configuration_is_read_at_a_reload, requests_beyond_limits, queue_full,
          disk_full_while_encoding, media_child_killed, backend_lost, client_gone_mid_download, two_daemons_on_one_state_directory,
          killed_daemon_finishes_its_job_the_next_time, hosts_behind_a_proxy, a_default_negative_prompt_is_meant, state_that_cannot_be_written)
 
