@@ -3,13 +3,13 @@
  * What an operator must mend (configuration, model, GPU) never ends it with a failure: it answers
  * 503 with the reason and leaves when idle, or systemd's start limit would take the sockets down.
  */
-#include "preheatd-ended.h"
+#include "preheatd-arguments.h"
 #include "preheatd-report.h"
 #include "preheatd-reserve.h"
+#include "preheatd-settings.h"
 #include "preheatd-startup.h"
 #include "preheatd-token.h"
 #include "preheatd-variant.h"
-#include "preheatd-versions.h"
 
 #include "base/buf.h"
 #include "base/cleanup.h"
@@ -30,7 +30,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <getopt.h>
 #include <inttypes.h>
 #include <math.h>
 #include <signal.h>
@@ -204,47 +203,10 @@ static const char *detail_text(Daemon *d) {
     return d->detail;
 }
 
-static int plan_degrade(const Config *c, DegradePlan *ret, Err *err) {
-    static const RequestDegrade usual[] = {[CONFIG_DEGRADE_NONE] = DEGRADE_NONE,
-            [CONFIG_DEGRADE_CACHED] = DEGRADE_CACHED,
-            [CONFIG_DEGRADE_ANY] = DEGRADE_ANY};
-    DegradePlan plan = {.deadline_sec = (double)c->daemon.cold_start_deadline_usec / 1e6,
-            .usual = usual[c->daemon.degrade]};
-    int r = degrade_parse_ladder(c->daemon.ladder, &plan, err);
-    if (r < 0)
-        return err_prefix(err, r, "[daemon] ladder");
-    *ret = plan;
-    return 0;
-}
-
 static void apply_settings(Daemon *d) {
-    const Config *c = d->settings;
     d->defaults = d->state.defaults;
-#define OVERRIDE(field)                                                                            \
-    if (c->defaults.field > 0)                                                                     \
-    d->defaults.field = c->defaults.field
-    OVERRIDE(width);
-    OVERRIDE(height);
-    OVERRIDE(num_frames);
-    OVERRIDE(steps);
-    OVERRIDE(fps);
-    OVERRIDE(guidance_scale);
-#undef OVERRIDE
-    if (c->defaults.negative_prompt[0])
-        d->defaults.negative_prompt = c->defaults.negative_prompt;
-    d->limits = (RequestLimits){
-            .max_prompt_chars = c->limits.max_prompt_chars,
-            .max_image_bytes = c->limits.max_image_bytes,
-            .max_width = c->limits.max_width,
-            .max_height = c->limits.max_height,
-            .max_pixels = c->limits.max_pixels,
-            .size_multiple = d->state.size_multiple,
-            .max_frames = c->limits.max_frames,
-            .max_steps = c->limits.max_steps,
-            .max_guidance_scale = c->limits.max_guidance_scale,
-            .max_fps = c->limits.max_fps,
-            .max_n = c->limits.max_n,
-    };
+    settings_defaults(d->settings, &d->defaults);
+    d->limits = settings_limits(d->settings, d->state.size_multiple);
 }
 
 /* From what this start has done so far, once that is worth something; until then from the last
@@ -452,7 +414,7 @@ static void reload(void *context, uint32_t signo) {
     notify_reloading();
     DegradePlan plan;
     int r = config_load_variant(d->config_path, d->variant.path, &config, &err);
-    if (r == 0 && (r = plan_degrade(config, &plan, &err)) < 0)
+    if (r == 0 && (r = settings_degrade(config, &plan, &err)) < 0)
         config = config_free(config);
     if (r < 0) {
         const char *const fields[] = {LOG_ID_CONFIG_REFUSED, NULL};
@@ -656,7 +618,7 @@ static int open_daemon(Daemon *d, Err *err) {
     }
     d->settings = d->config;
     err_clear(&why);
-    if (d->config && plan_degrade(d->config, &d->degrade, &why) < 0)
+    if (d->config && settings_degrade(d->config, &d->degrade, &why) < 0)
         refuse(d, "Configuration refused", &why);
     err_clear(&why);
     if (token_read(&d->token, &why) < 0)
@@ -702,61 +664,6 @@ static void close_daemon(Daemon *d) {
     variant_done(&d->variant);
 }
 
-static const char usage[] =
-        "Usage: preheatd [OPTION]...\n"
-        "\n"
-        "Serves text-to-video and image-to-video over the sockets that systemd hands over, or "
-        "over\n"
-        "those of the configuration's [daemon] section. Started by preheatd.socket.\n"
-        "\n"
-        "Options:\n"
-        "  --config FILE             another configuration than the system's\n"
-        "  --debug                   log more\n"
-        "  --ended                   as ExecStopPost=: say how the daemon ended, and what to do\n"
-        "  --print-versions          print what versions.lock is held against\n"
-        "  --print-lock [MODULE]     print a versions.lock of what is here\n"
-        "  --help, --version\n";
-
-/* Returns -1 to go on, else the exit status. */
-static int parse_arguments(Daemon *d, int argc, char **argv) {
-    enum { CONFIG = 1, DEBUG, ENDED, PRINT_VERSIONS, PRINT_LOCK, HELP, VERSION };
-    static const struct option options[] = {{"config", required_argument, NULL, CONFIG},
-            {"debug", no_argument, NULL, DEBUG}, {"ended", no_argument, NULL, ENDED},
-            {"print-versions", no_argument, NULL, PRINT_VERSIONS},
-            {"print-lock", no_argument, NULL, PRINT_LOCK}, {"help", no_argument, NULL, HELP},
-            {"version", no_argument, NULL, VERSION}, {0}};
-    for (int c; (c = getopt_long(argc, argv, "", options, NULL)) != -1;)
-        switch (c) {
-        case CONFIG:
-            d->config_path = optarg;
-            break;
-        case DEBUG:
-            log_set_max(LOG_DEBUG);
-            break;
-        case ENDED:
-            ended_report();
-            return 0;
-        case PRINT_VERSIONS:
-            return versions_print(d->config_path);
-        case PRINT_LOCK:
-            return versions_print_lock(optind < argc ? argv[optind] : NULL);
-        case HELP:
-            (void)fputs(usage, stdout);
-            return 0;
-        case VERSION:
-            (void)puts("preheatd " PREHEAT_VERSION);
-            return 0;
-        default:
-            (void)fputs(usage, stderr);
-            return 2;
-        }
-    if (optind < argc) {
-        (void)fprintf(stderr, "preheatd: unexpected argument '%s'\n", argv[optind]);
-        return 2;
-    }
-    return -1;
-}
-
 /* The driver makes eight queues for kernels, 10 ms of a start each; there are two streams at most
  * that compute or copy at once. An operator's own value stays. */
 static void limit_cuda_queues(void) {
@@ -768,7 +675,7 @@ int main(int argc, char **argv) {
     limit_cuda_queues();
     Daemon d = {0};
     listen_init(&d.listen);
-    int status = parse_arguments(&d, argc, argv);
+    int status = arguments_parse(argc, argv, &d.config_path);
     if (status >= 0)
         return status;
     (void)signal(SIGPIPE, SIG_IGN);

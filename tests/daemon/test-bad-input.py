@@ -125,6 +125,22 @@ def unknown_config_key():
         assert "idle_exit = '9s', allowed is a time from 10s" in reason, reason
 
 
+def command_lines():
+    """A task takes --config wherever it stands; what cannot be printed is a failure."""
+    with Place(MODEL, MEDIA) as place:
+        config = str(place.configure({"backend": {"module": place.path / "no-module"}}))
+        for words, status, said in ((["--print-versions", "--config", config], 0, ""),
+                                    (["--print-versions", "--config", "/nonexistent"], 1, "'/nonexistent'"),
+                                    (["--print-lock", "module", "more"], 2, "unexpected argument 'more'"),
+                                    (["serve"], 2, "unexpected argument 'serve'"),
+                                    (["--never"], 2, "--debug"), (["--config"], 2, "--debug")):
+            done = subprocess.run([PREHEATD, *words], capture_output=True, text=True)
+            assert done.returncode == status and said in done.stderr, (words, done)
+        with open("/dev/full", "w") as full:
+            done = subprocess.run([PREHEATD, "--version"], stdout=full, stderr=subprocess.PIPE, text=True)
+        assert done.returncode == 1 and "cannot write" in done.stderr, done
+
+
 def token_that_is_none():
     """What an operator must mend does not end the daemon; nobody gets in without the token meanwhile."""
     with Place(MODEL, MEDIA) as place:
@@ -303,7 +319,7 @@ def state_that_cannot_be_written():
 
 
 CASES = (missing_file, truncated_shard, wrong_shape, nan_weights, nan_weights_known_to_the_manifest,
-         unknown_config_key, token_that_is_none,
+         unknown_config_key, command_lines, token_that_is_none,
          mended_configuration_is_read_at_a_reload, requests_beyond_limits, queue_full,
          disk_full_while_encoding, media_child_killed, backend_lost, client_gone_mid_download, two_daemons_on_one_state_directory,
          killed_daemon_finishes_its_job_the_next_time, hosts_behind_a_proxy, a_default_negative_prompt_is_meant, state_that_cannot_be_written)
