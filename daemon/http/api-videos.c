@@ -3,6 +3,7 @@
 #include "base/cleanup.h"
 #include "base/json.h"
 #include "base/str.h"
+#include "http/etag.h"
 #include "http/range.h"
 #include "http/video-json.h"
 
@@ -349,7 +350,7 @@ int http_videos_cancel(HttpExchange *x) {
 
 typedef struct Content {
     uint64_t size, first, n;
-    bool part;
+    bool part, known; /* known: to the client, which is told so */
     char etag[JOB_ID_SIZE + 40];
 } Content;
 
@@ -370,13 +371,27 @@ static int content_measure(HttpExchange *x, int fd, Content *c) {
     *c = (Content){.size = (uint64_t)st.st_size, .n = (uint64_t)st.st_size};
     (void)snprintf(c->etag, sizeof(c->etag), "\"%s-%jx-%jx\"", x->id, (uintmax_t)st.st_size,
             (uintmax_t)st.st_mtim.tv_sec);
+    return 0;
+}
+
+/* In the order of RFC 9110, 13.2.2. */
+static int content_conditions(HttpExchange *x, Content *c) {
+    const char *wanted = http_header(x, MHD_HTTP_HEADER_IF_MATCH);
+    const char *known = http_header(x, MHD_HTTP_HEADER_IF_NONE_MATCH);
     const char *range = http_header(x, MHD_HTTP_HEADER_RANGE);
     const char *unless_changed = http_header(x, MHD_HTTP_HEADER_IF_RANGE);
-    if (!range || (unless_changed && !str_eq(unless_changed, c->etag)))
+    if (wanted && !http_etag_listed(wanted, c->etag, false))
+        return err_set(&x->err, -EREMCHG, "the file is %s, If-Match has %.100s", c->etag, wanted);
+    c->known = known && http_etag_listed(known, c->etag, true);
+    if (c->known || x->is_head || !range || (unless_changed && !str_eq(unless_changed, c->etag)))
         return 0;
     int r = http_range_parse(range, c->size, &c->first, &c->n);
     c->part = r == 0;
-    return r == HTTP_RANGE_WHOLE ? 0 : r;
+    if (r != -ERANGE)
+        return 0;
+    (void)snprintf(x->hint, sizeof(x->hint), "bytes */%ju", (uintmax_t)c->size);
+    x->hint_name = MHD_HTTP_HEADER_CONTENT_RANGE;
+    return err_set(&x->err, r, "the range lies outside of the %ju bytes", (uintmax_t)c->size);
 }
 
 static int content_headers(HttpExchange *x, const Content *c, JobFile which) {
@@ -402,9 +417,7 @@ static int content_headers(HttpExchange *x, const Content *c, JobFile which) {
 
 /* Takes fd. */
 static int reply_content(HttpExchange *x, int fd, const Content *c, JobFile which) {
-    const char *known = http_header(x, MHD_HTTP_HEADER_IF_NONE_MATCH);
-    bool unchanged = known && str_eq(known, c->etag);
-    if (unchanged) {
+    if (c->known) {
         (void)close(fd);
         x->response = MHD_create_response_from_buffer(0, (void *)"", MHD_RESPMEM_PERSISTENT);
     } else {
@@ -414,9 +427,7 @@ static int reply_content(HttpExchange *x, int fd, const Content *c, JobFile whic
     }
     if (!x->response)
         return err_set(&x->err, -ENOMEM, "no memory for the answer");
-    x->status = unchanged ? MHD_HTTP_NOT_MODIFIED
-                : c->part ? MHD_HTTP_PARTIAL_CONTENT
-                          : MHD_HTTP_OK;
+    x->status = c->known ? MHD_HTTP_NOT_MODIFIED : c->part ? MHD_HTTP_PARTIAL_CONTENT : MHD_HTTP_OK;
     return content_headers(x, c, which);
 }
 
@@ -433,11 +444,8 @@ int http_videos_content(HttpExchange *x) {
     if (r < 0)
         return r;
     r = content_measure(x, fd, &c);
-    if (r == -ERANGE) {
-        (void)snprintf(x->hint, sizeof(x->hint), "bytes */%ju", (uintmax_t)c.size);
-        x->hint_name = MHD_HTTP_HEADER_CONTENT_RANGE;
-        r = err_set(&x->err, r, "the range lies outside of the %ju bytes", (uintmax_t)c.size);
-    }
+    if (r == 0)
+        r = content_conditions(x, &c);
     if (r < 0) {
         (void)close(fd);
         return r;

@@ -64,6 +64,7 @@ static enum MHD_Result answer_error(HttpExchange *x) {
 
 static enum MHD_Result begin(HttpExchange *x, const char *method, const char *path) {
     log_debug("%s %s", method, path);
+    x->is_head = str_eq(method, "HEAD");
     int unrouted = http_route_find(x, method, path);
     Err unrouted_err = x->err;
     err_clear(&x->err);

@@ -31,6 +31,7 @@ typedef struct HttpExchange {
     HttpConnection *connection;
     struct MHD_Connection *mhd;
     const struct HttpRoute *route; /* NULL: there is none */
+    bool is_head;                  /* of a route for GET */
     char id[JOB_ID_SIZE];          /* of the path; empty: the path has none */
     char name[128];                /* of the path, where it is not a job's id */
 

@@ -19,6 +19,7 @@ static const struct {
         {-EPERM, {403, "permission_error", "forbidden"}},
         {-ENOENT, {404, invalid, "not_found"}},
         {-EOPNOTSUPP, {405, invalid, "method_not_allowed"}},
+        {-EREMCHG, {412, invalid, "precondition_failed"}},
         {-EFBIG, {413, invalid, "request_too_large"}},
         {-EPROTONOSUPPORT, {415, invalid, "unsupported_media_type"}},
         {-ERANGE, {416, invalid, "range_not_satisfiable"}},

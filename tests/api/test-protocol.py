@@ -230,10 +230,20 @@ def ranges_and_conditions():
         assert s.ask("GET", path, headers={"Range": "bytes=0-0", "If-Range": etag})[0] == 206
         status, headers, body = s.ask("GET", path, headers={"If-None-Match": etag})
         assert status == 304 and body == b"" and headers["ETag"] == etag
+        # What a client has needs no range of it, whether or not there is one.
+        for known in (f'"other", {etag}', f"W/{etag}", "*"):
+            for wanted in ({}, {"Range": "bytes=0-9"}, {"Range": f"bytes={n}-"}):
+                assert s.ask("GET", path, headers={"If-None-Match": known, **wanted})[0] == 304, (known, wanted)
+        assert s.ask("GET", path, headers={"If-None-Match": '"other"', "Range": "bytes=0-9"})[0] == 206
+        for wanted, status in ((etag, 206), ("*", 206), (f'"other",{etag}', 206)):
+            assert s.ask("GET", path, headers={"If-Match": wanted, "Range": "bytes=0-9"})[0] == status, wanted
+        for wanted in ('"other"', f"W/{etag}"):
+            error_of(s.ask("GET", path, headers={"If-Match": wanted, "Range": "bytes=0-9"}), 412, "precondition_failed")
         status, headers, body = s.ask("HEAD", path)
         assert status == 200 and int(headers["Content-Length"]) == n and body == b""
-        status, headers, body = s.ask("HEAD", path, headers={"Range": "bytes=0-9"})
-        assert status == 206 and int(headers["Content-Length"]) == 10 and body == b""
+        for wanted in ("bytes=0-9", f"bytes={n}-"):  # ranges are for GET alone
+            status, headers, body = s.ask("HEAD", path, headers={"Range": wanted})
+            assert status == 200 and int(headers["Content-Length"]) == n and body == b"", wanted
         status, headers, body = s.ask("GET", path + "?variant=thumbnail", headers={"Accept": "application/binary"})
         assert status == 200 and headers["Content-Type"] == "image/webp" and body[8:12] == b"WEBP"
         error_of(s.ask("GET", path + "?variant=spritesheet"), 400, "invalid_value", "variant")
