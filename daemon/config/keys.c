@@ -114,7 +114,7 @@ static const Key keys[] = {
         "Jobs that may wait; a further one is refused with 429."},
     {"daemon", "client_limit", KEY_INT, AT(daemon.client_limit), 1, 10000, "no quota", NULL, "0",
         "Jobs of one client that may wait or run; a further one is refused with 429. A client is a "
-        "user on the unix socket, an address otherwise."},
+        "user on the unix socket, an address otherwise; all programs on the loopback are one."},
     {"daemon", "drain_timeout", KEY_SPAN, AT(daemon.drain_timeout_usec), 1, 3600,
         "it is stopped at once", NULL, "20s",
         "Time that a running job gets to finish when the daemon is stopped; what is not finished "

@@ -24,20 +24,22 @@ static bool is_loopback(const struct sockaddr_storage *a) {
     return IN6_IS_ADDR_LOOPBACK(in6) || (IN6_IS_ADDR_V4MAPPED(in6) && in6->s6_addr[12] == 127);
 }
 
-/* Users on the unix socket; on TCP whoever shares an address shares its quota. */
+/* Users on the unix socket; on TCP whoever shares an address shares its quota, and all addresses of
+ * the loopback are one: a program may take any of them. */
 static void name_peer(int fd, HttpPeer *p) {
     struct sockaddr_storage a = {0};
     struct ucred u;
     socklen_t n = sizeof(u), n_address = sizeof(a);
     char text[NI_MAXHOST];
-    if (p->is_unix) {
-        if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &u, &n) == 0)
-            (void)snprintf(p->name, sizeof(p->name), "uid %u", (unsigned)u.uid);
-    } else if (getpeername(fd, (struct sockaddr *)&a, &n_address) == 0 &&
-               getnameinfo((struct sockaddr *)&a, n_address, text, sizeof(text), NULL, 0,
-                       NI_NUMERICHOST) == 0) {
+    if (p->is_unix && getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &u, &n) == 0)
+        (void)snprintf(p->name, sizeof(p->name), "uid %u", (unsigned)u.uid);
+    if (p->is_unix || getpeername(fd, (struct sockaddr *)&a, &n_address) < 0)
+        return;
+    if (is_loopback(&a))
+        (void)snprintf(p->name, sizeof(p->name), "loopback");
+    else if (getnameinfo((struct sockaddr *)&a, n_address, text, sizeof(text), NULL, 0,
+                     NI_NUMERICHOST) == 0)
         (void)snprintf(p->name, sizeof(p->name), "address %.46s", text);
-    }
 }
 
 int http_peer_of(int fd, HttpPeer *ret) {

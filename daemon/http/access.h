@@ -10,7 +10,8 @@
 typedef struct HttpPeer {
     bool is_unix;
     bool local_loopback; /* TCP: our end is a loopback address */
-    char name[56];       /* who it is as quotas count: "uid 1000", "address ::1"; empty: unknown */
+    char name[56];       /* who it is as quotas count: "uid 1000", "loopback", "address ..."; empty:
+                          * unknown */
 } HttpPeer;
 
 int http_peer_of(int fd, HttpPeer *ret);

@@ -97,6 +97,30 @@ static void sockets_tell_who(void **state) {
     assert_true(http_peer_of(-1, &peer) < 0);
 }
 
+/* 127.0.0.0/8 has sixteen million addresses, which are all this machine's. */
+static void the_loopback_is_one_client(void **state) {
+    static const in_addr_t from[] = {INADDR_LOOPBACK, INADDR_LOOPBACK + 4};
+    struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t n = sizeof(a);
+    int listening = socket(AF_INET, SOCK_STREAM, 0);
+    assert_int_equal(bind(listening, (struct sockaddr *)&a, n), 0);
+    assert_int_equal(listen(listening, 1), 0);
+    assert_int_equal(getsockname(listening, (struct sockaddr *)&a, &n), 0);
+    for (size_t i = 0; i < ARRAY_LEN(from); i++) {
+        struct sockaddr_in own = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(from[i])};
+        int client = socket(AF_INET, SOCK_STREAM, 0);
+        assert_int_equal(bind(client, (struct sockaddr *)&own, sizeof(own)), 0);
+        assert_int_equal(connect(client, (struct sockaddr *)&a, sizeof(a)), 0);
+        int accepted = accept(listening, NULL, NULL);
+        HttpPeer peer;
+        assert_int_equal(http_peer_of(accepted, &peer), 0);
+        assert_string_equal(peer.name, "loopback");
+        (void)close(accepted);
+        (void)close(client);
+    }
+    (void)close(listening);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
             cmocka_unit_test(loopback_wants_its_names),
@@ -104,6 +128,7 @@ int main(void) {
             cmocka_unit_test(tokens),
             cmocka_unit_test(unix_sockets_need_nothing),
             cmocka_unit_test(sockets_tell_who),
+            cmocka_unit_test(the_loopback_is_one_client),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
