@@ -215,7 +215,11 @@ static int submit_or_degrade(
     if (!r->degraded[0])
         return submit(x, q, r, remixed_from);
     k = submit_upgrade(x, q, &full);
-    return k == 0 ? submit(x, q, r, remixed_from) : k;
+    if (k == 0)
+        k = submit(x, q, r, remixed_from);
+    if (k < 0 && *x->upgrade_id) /* the client gets no id to ask for it by */
+        (void)job_queue_delete(q, x->upgrade_id, NULL);
+    return k;
 }
 
 static int accepting(HttpExchange *x, const HttpService *v) {

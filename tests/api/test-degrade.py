@@ -137,6 +137,13 @@ def the_full_job_still_runs(state):
         assert full["status"] != "completed", "the simpler one goes first"
 
 
+def a_refused_request_leaves_no_full_job(state):
+    with Server(state, *SLOW, "degrade=any", LADDER, "queue_limit=1") as s:
+        status, said, _ = s.call("/v1/videos?upgrade=1", {**PLAIN, "size": "256x128"})
+        assert status == 429 and said["error"]["code"] == "queue_full", said
+        assert s.jobs() == []
+
+
 def quick_starts_change_nothing(state):
     with Server(state, "start_msec=300", "deadline_msec=2000", "degrade=any", LADDER) as s:
         video = s.make(PLAIN)
@@ -151,7 +158,7 @@ def quick_starts_change_nothing(state):
 failed = 0
 for check in (stored_results_are_given, nothing_stored_is_refused_with_a_time, policy_is_the_clients,
               simpler_videos_make_good_for_the_wait, unknown_times_take_the_last_rung, the_full_job_still_runs,
-              quick_starts_change_nothing):
+              a_refused_request_leaves_no_full_job, quick_starts_change_nothing):
     with tempfile.TemporaryDirectory(prefix="preheat-degrade-") as place:
         try:
             check(place)
