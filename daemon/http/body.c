@@ -76,6 +76,39 @@ void http_body_begin(HttpExchange *x) {
                           type ? type : ""));
 }
 
+/* How often the heads have each of these, and whether the transfer encoding is the one we read. */
+typedef struct Framing {
+    int n_hosts, n_lengths, n_encodings;
+    bool chunked;
+} Framing;
+
+static enum MHD_Result look_at_head(
+        void *context, enum MHD_ValueKind kind, const char *name, const char *value) {
+    Framing *f = context;
+    f->n_hosts += strcasecmp(name, MHD_HTTP_HEADER_HOST) == 0;
+    f->n_lengths += strcasecmp(name, MHD_HTTP_HEADER_CONTENT_LENGTH) == 0;
+    if (strcasecmp(name, MHD_HTTP_HEADER_TRANSFER_ENCODING) == 0) {
+        f->n_encodings++;
+        f->chunked = value && strcasecmp(value, "chunked") == 0;
+    }
+    return MHD_YES;
+}
+
+int http_body_check_head(HttpExchange *x) {
+    Framing f = {0};
+    (void)MHD_get_connection_values(x->mhd, MHD_HEADER_KIND, look_at_head, &f);
+    const char *mistake = f.n_hosts > 1                     ? "more than one Host"
+                          : f.n_lengths > 1                 ? "more than one Content-Length"
+                          : f.n_lengths + f.n_encodings > 1 ? "two ways to tell its length"
+                          : f.n_encodings == 1 && !f.chunked
+                                  ? "another Transfer-Encoding than chunked"
+                                  : NULL;
+    if (!mistake)
+        return 0;
+    return err_set(&x->err, request_fault(&x->fault, "", "invalid_head"),
+            "the request cannot be read with certainty: it has %s", mistake);
+}
+
 bool http_body_wanted(HttpExchange *x) {
     if (http_header(x, MHD_HTTP_HEADER_EXPECT))
         return false; /* it waits for our word before it sends anything */

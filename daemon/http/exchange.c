@@ -62,6 +62,12 @@ static enum MHD_Result answer_error(HttpExchange *x) {
     return http_reply_error(x) ? http_answer(x) : MHD_NO;
 }
 
+static enum MHD_Result answer_last_error(HttpExchange *x) {
+    return http_reply_error(x) && http_reply_header(x, MHD_HTTP_HEADER_CONNECTION, "close") == 0
+                   ? http_answer(x)
+                   : MHD_NO;
+}
+
 static enum MHD_Result begin(HttpExchange *x, const char *method, const char *path) {
     log_debug("%s %s", method, path);
     x->is_head = str_eq(method, "HEAD");
@@ -69,6 +75,11 @@ static enum MHD_Result begin(HttpExchange *x, const char *method, const char *pa
     Err unrouted_err = x->err;
     err_clear(&x->err);
     note_activity(x);
+    x->code = http_body_check_head(x);
+    if (x->code < 0) {
+        x->hint_name = NULL;
+        return answer_last_error(x);
+    }
     x->code = check_access(x); /* who may not talk to us does not learn what there is */
     if (x->code < 0) {
         x->hint_name = NULL;

@@ -33,9 +33,10 @@ static bool matches(const char *pattern, const char *path, const char **ret_part
     return *ret_n > 0 && str_eq(path + head + *ret_n, hole + 2);
 }
 
+/* What is too long for an id or a model's name is cut, and still none. */
 static void keep_part(HttpExchange *x, const char *part, size_t n) {
-    if (n < sizeof(x->name))
-        (void)snprintf(x->name, sizeof(x->name), "%.*s", (int)n, part);
+    static_assert(sizeof(x->name) > JOB_ID_SIZE, "a cut name is longer than an id");
+    (void)snprintf(x->name, sizeof(x->name), "%.*s", (int)MIN(n, sizeof(x->name)), part);
     if (job_id_valid(x->name))
         job_id_copy(x->id, x->name);
 }
@@ -50,6 +51,7 @@ int http_route_find(HttpExchange *x, const char *method, const char *path) {
             continue;
         if (str_eq(routes[i].method, wanted)) {
             x->route = &routes[i];
+            x->hint_name = NULL; /* an earlier one was another method's */
             keep_part(x, part, n);
             return 0;
         }

@@ -101,6 +101,10 @@ typedef struct HttpRoute {
 /* http_route_find - fills x->route, x->id and x->name. Returns 0; -ENOENT; -EOPNOTSUPP. */
 int http_route_find(HttpExchange *x, const char *method, const char *path);
 
+/* http_body_check_head - refuses what a proxy may have understood otherwise than libmicrohttpd
+ * does: two lengths, two hosts (RFC 9112, 3.2 and 6.3). The connection must end with the answer. */
+int http_body_check_head(HttpExchange *x);
+
 /* http_body_begin - decides how the body is read; _feed takes a piece, _end is called behind the
  * last. A failure is kept in x->code; the rest of the body is then thrown away. http_body_feed
  * returns false when the client sends so much that the connection must be cut. */

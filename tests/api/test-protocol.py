@@ -185,7 +185,10 @@ def routes_and_methods():
         error_of(s.ask("POST", f"/v1/videos/{video['id']}"), 405, "method_not_allowed")
         error_of(s.ask("DELETE", "/healthz"), 405, "method_not_allowed")
         for query in ("limit=-1", "limit=101", "limit=x", "limit="):
-            error_of(s.ask("GET", f"/v1/videos?{query}"), 400, "invalid_value", "limit")
+            headers = error_of(s.ask("GET", f"/v1/videos?{query}"), 400, "invalid_value", "limit")
+            assert "Allow" not in headers, headers["Allow"]  # explains 405 alone
+        answer = s.ask("GET", f"/v1/videos/{'x' * 500}")
+        assert f"'{'x' * 60}'" in answer[2]["error"]["message"], answer
         error_of(s.ask("GET", "/v1/videos?order=up"), 400, "invalid_value", "order")
         error_of(s.ask("GET", "/v1/videos?after=x"), 404, "video_not_found", "after")
         status, _, page = s.ask("GET", "/v1/videos?limit=0")
@@ -205,6 +208,24 @@ def damaged_heads():
                 answer = b""
             assert b"HTTP/1.1 200" not in answer, (head, answer)
         assert s.ask("GET", "/healthz")[0] == 200
+
+
+def heads_that_two_readers_take_differently():
+    """What a proxy before this server may have understood otherwise is refused, and nothing behind it is read."""
+    hidden = b"GET /v1/models HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    post = b"POST /v1/videos HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    with Server() as s:
+        for head in (post + b"Content-Length: 2\r\nContent-Length: 60\r\n\r\n{}",
+                     post + b"Content-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n",
+                     post + b"Transfer-Encoding: gzip\r\n\r\n{}",
+                     post + b"Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n",
+                     post + b"Transfer-Encoding: gzip, chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n",
+                     post + b"Host: localhost\r\nContent-Length: 2\r\n\r\n{}"):
+            answer = s.raw(head + hidden)
+            assert answer.startswith(b"HTTP/1.1 400 ") and answer.count(b"HTTP/1.1 ") == 1, (head, answer)
+            assert b"\r\nConnection: close\r\n" in answer, (head, answer)
+        answer = s.raw(post + b"Connection: close\r\nTransfer-Encoding: CHUNKED\r\n\r\n2\r\n{}\r\n0\r\n\r\n")
+        assert b"missing_required_parameter" in answer, answer
 
 
 def ranges_and_conditions():
@@ -531,7 +552,8 @@ def retention_is_shown_and_kept():
 
 bench.main([
     video_object_is_complete, create_refusals, bad_bodies, bodies_are_limited, uploads_share_a_budget,
-    routes_and_methods, damaged_heads, ranges_and_conditions, content_of_unfinished_and_gone,
+    routes_and_methods, damaged_heads, heads_that_two_readers_take_differently, ranges_and_conditions,
+    content_of_unfinished_and_gone,
     delete_answers_when_it_is_gone, two_deletions_and_a_lost_client, cancel_keeps_the_entry,
     queue_limit_and_retry_after, clients_have_quotas, not_ready_says_why, jobs_survive_a_restart, two_servers_do_not_share_a_directory,
     tokens_hosts_and_origins, unix_socket_needs_no_token, fifty_at_once, clients_gone_mid_download,
