@@ -169,23 +169,29 @@ static int64_t next_expiry(JobQueue *q) {
     return next;
 }
 
-/* Until somebody wakes us, a result's time is over, or a job that was put off may run again. */
+static struct timespec timespec_of(uint64_t usec) {
+    return (struct timespec){
+            .tv_sec = (time_t)(usec / USEC_PER_SEC), .tv_nsec = (long)(usec % USEC_PER_SEC) * 1000};
+}
+
+/* Until somebody wakes us, a result's time is over, or a job that was put off may run again: the
+ * one is told by the wall's clock, which may be set meanwhile, the other by the steady one. */
 static void wait_for_work(JobQueue *q) {
-    struct timespec until = {.tv_sec = next_expiry(q)}; /* the condition's clock is the wall's */
+    int64_t expiry = next_expiry(q), now = clock_unix_sec();
     uint64_t due = q->draining ? USEC_INFINITY : live_due(q);
-    if (due != USEC_INFINITY) {
-        struct timespec now;
-        (void)clock_gettime(CLOCK_REALTIME, &now); /* cannot fail on this clock */
-        uint64_t nsec = (uint64_t)now.tv_nsec + clock_left(due) * 1000;
-        now.tv_sec += (time_t)(nsec / 1000000000);
-        now.tv_nsec = (long)(nsec % 1000000000);
-        if (until.tv_sec == 0 || now.tv_sec < until.tv_sec)
-            until = now;
-    }
-    if (until.tv_sec > 0)
+    uint64_t before_expiry = expiry == 0    ? USEC_INFINITY
+                             : expiry > now ? (uint64_t)(expiry - now) * USEC_PER_SEC
+                                            : 0;
+    struct timespec until;
+    if (due != USEC_INFINITY && clock_left(due) <= before_expiry) {
+        until = timespec_of(due);
+        (void)pthread_cond_clockwait(&q->wake, &q->lock, CLOCK_MONOTONIC, &until);
+    } else if (expiry > 0) {
+        until = (struct timespec){.tv_sec = expiry};
         (void)pthread_cond_timedwait(&q->wake, &q->lock, &until);
-    else
+    } else {
         (void)pthread_cond_wait(&q->wake, &q->lock); /* cannot fail on these */
+    }
 }
 
 /* A job that came meanwhile is found before the next wait. */

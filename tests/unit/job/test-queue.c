@@ -10,10 +10,24 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+static atomic_int wall_clock_ahead_sec;
+
+/* In place of the C library's. */
+int clock_gettime(clockid_t clock, struct timespec *ret) {
+    int r = (int)syscall(SYS_clock_gettime, clock, ret);
+    if (r == 0 && clock == CLOCK_REALTIME)
+        ret->tv_sec += atomic_load(&wall_clock_ahead_sec);
+    return r;
+}
 
 /* A run that does as it is told, and a test that waits for it without sleeping. */
 typedef struct Bench {
@@ -267,6 +281,28 @@ static void want_of_memory_puts_a_job_off(void **state) {
     assert_string_equal(code, "insufficient_memory");
     assert_true(job_queue_idle(q));
     q = job_queue_close(q);
+    bench_done(&b);
+}
+
+/* As after a clock that was set back while the job was put off: the wait is in hours of the wall.
+ */
+static void a_put_off_job_knows_no_wall_clock(void **state) {
+    Bench b;
+    bench_init(&b);
+    JobQueueOptions o = options_for(*state, &b);
+    o.memory_retries = 1;
+    o.memory_delay_usec = 5000;
+    o.retention_sec = 86400;
+    JobQueue *q = open_queue(&o, false);
+    char id[JOB_ID_SIZE], code[32];
+    b.n_short = 1;
+    atomic_store(&wall_clock_ahead_sec, 3600);
+    submit(q, "short", PRIORITY_INTERACTIVE, &id);
+    assert_int_equal(job_queue_start(q, NULL), 0);
+    wait_for(&b, &b.n_finished, 2);
+    assert_int_equal(state_of(q, id, code), JOB_COMPLETED);
+    q = job_queue_close(q);
+    atomic_store(&wall_clock_ahead_sec, 0);
     bench_done(&b);
 }
 
@@ -666,6 +702,7 @@ int main(void) {
             TEST(job_runs_to_its_files),
             TEST(failures_have_codes),
             TEST(want_of_memory_puts_a_job_off),
+            TEST(a_put_off_job_knows_no_wall_clock),
             TEST(the_worker_tells_when_it_has_nothing_to_do),
             TEST(interactive_first_but_batch_ages),
             TEST(full_queue_refuses_all_of_n),
