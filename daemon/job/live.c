@@ -146,6 +146,7 @@ static int show_outcome(const JobOutcome *o, JobInfo *info, Err *err) {
     info->thumbnail_bytes = o->thumbnail_bytes;
     memcpy(info->phase_usec, o->phase_usec, sizeof(info->phase_usec));
     info->percent = o->state == JOB_COMPLETED ? 100 : 0;
+    info->phase = o->state == JOB_COMPLETED ? PHASE_DONE : PHASE_QUEUED; /* as job-table reads it */
     return 0;
 }
 

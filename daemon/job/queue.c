@@ -498,7 +498,8 @@ int job_queue_open_file(JobQueue *q, const char *id, JobFile which, int *ret_fd,
     if (r < 0)
         return r;
     if (info.state == JOB_FAILED)
-        r = err_set(err, -ESTALE, "'%s' has no video, it failed: %s", id, info.error_message);
+        r = err_set(err, -ESTALE, "'%s' has no video, it failed: %s", id,
+                info.error_message ? info.error_message : "no reason kept");
     else if (info.state != JOB_COMPLETED)
         r = err_set(
                 err, -EAGAIN, "'%s' is %s, its video is not ready", id, job_state_name(info.state));

@@ -8,8 +8,10 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <pthread.h>
 #include <signal.h>
+#include <sqlite3.h>
 #include <stdatomic.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -668,6 +670,43 @@ static void outcome_survives_a_full_disk(void **state) {
     bench_done(&b);
 }
 
+/* As an operator's sqlite3 does in the middle of a transaction. */
+static void outcome_is_shown_while_the_database_is_locked(void **state) {
+    Bench b;
+    bench_init(&b);
+    b.hold = true;
+    JobQueueOptions o = options_for(*state, &b);
+    JobQueue *q = open_queue(&o, true);
+    char id[1][JOB_ID_SIZE], code[32], path[PATH_MAX];
+    submit(q, "cat", PRIORITY_INTERACTIVE, id);
+    wait_for(&b, &b.n_begun, 1);
+    (void)snprintf(path, sizeof(path), "%s/jobs.db", (const char *)*state);
+    sqlite3 *db;
+    assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
+    assert_int_equal(sqlite3_exec(db, "BEGIN IMMEDIATE", NULL, NULL, NULL), SQLITE_OK);
+    release(&b);
+    wait_for(&b, &b.n_finished, 1);
+    assert_int_equal(b.last.state, JOB_COMPLETED);
+    assert_int_equal(b.last.phase, PHASE_DONE);
+    assert_int_equal(b.last.percent, 100);
+    assert_int_equal(sqlite3_exec(db, "ROLLBACK", NULL, NULL, NULL), SQLITE_OK);
+    assert_int_equal(sqlite3_close(db), SQLITE_OK);
+    q = job_queue_close(q); /* written now */
+    q = open_queue(&o, false);
+    assert_int_equal(state_of(q, id[0], code), JOB_COMPLETED);
+    /* A row that somebody has edited: failed, for no reason that is kept. */
+    assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
+    assert_int_equal(
+            sqlite3_exec(db, "UPDATE job SET state='failed'", NULL, NULL, NULL), SQLITE_OK);
+    assert_int_equal(sqlite3_close(db), SQLITE_OK);
+    int fd;
+    Err err = {0};
+    assert_int_equal(job_queue_open_file(q, id[0], JOB_FILE_VIDEO, &fd, &err), -ESTALE);
+    assert_non_null(strstr(err_text(&err), "no reason kept"));
+    q = job_queue_close(q);
+    bench_done(&b);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, scratch_make, scratch_remove)
 
 static void each_client_has_its_share(void **state) {
@@ -715,6 +754,7 @@ int main(void) {
             TEST(image_reaches_the_run),
             TEST(old_results_go),
             TEST(outcome_survives_a_full_disk),
+            TEST(outcome_is_shown_while_the_database_is_locked),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
