@@ -43,18 +43,56 @@ static void dir_closep(DIR **d) {
         (void)closedir(*d);
 }
 
-static int remove_parts_of_the_dead(int dir_fd, Err *err) {
-    int fd = openat(dir_fd, "videos", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    _cleanup_(dir_closep) DIR *d = fd >= 0 ? fdopendir(fd) : NULL;
+static int open_directory(int dir_fd, const char *path, DIR **ret, Err *err) {
+    int fd = openat(dir_fd, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+    DIR *d = fd >= 0 ? fdopendir(fd) : NULL;
     if (!d) {
-        int r = failed(err, "read", "videos");
+        int r = failed(err, "read", path);
         if (fd >= 0)
             (void)close(fd);
         return r;
     }
+    *ret = d;
+    return 0;
+}
+
+static int remove_parts_of_the_dead(int dir_fd, Err *err) {
+    _cleanup_(dir_closep) DIR *d = NULL;
+    int r = open_directory(dir_fd, "videos", &d, err);
+    if (r < 0)
+        return r;
     for (struct dirent *e = readdir(d); e; e = readdir(d))
         if (str_ends(e->d_name, ".part"))
-            (void)unlinkat(fd, e->d_name, 0); /* one that stays only costs its room */
+            (void)unlinkat(dirfd(d), e->d_name, 0); /* one that stays only costs its room */
+    return 0;
+}
+
+/* All that is in it: an image, or one that was being written. */
+static void remove_stranger(int dir_fd, const char *id) {
+    char path[PATH_SIZE];
+    _cleanup_(dir_closep) DIR *d = NULL;
+    if (open_directory(dir_fd, job_path(path, id, ""), &d, NULL) < 0)
+        return;
+    for (struct dirent *e = readdir(d); e; e = readdir(d))
+        if (e->d_name[0] != '.')
+            (void)unlinkat(dirfd(d), e->d_name, 0);
+    (void)unlinkat(dir_fd, path, AT_REMOVEDIR); /* one that stays only costs its room */
+}
+
+int job_files_remove_strangers(
+        int dir_fd, bool (*known)(void *context, const char *id), void *context, Err *err) {
+    _cleanup_(dir_closep) DIR *d = NULL;
+    int r = open_directory(dir_fd, "jobs", &d, err);
+    if (r < 0)
+        return r;
+    for (struct dirent *e = readdir(d); e; e = readdir(d)) {
+        char id[JOB_ID_SIZE];
+        if (!job_id_valid(e->d_name))
+            continue;
+        job_id_copy(id, e->d_name);
+        if (!known(context, id))
+            remove_stranger(dir_fd, id);
+    }
     return 0;
 }
 

@@ -15,6 +15,11 @@
 /* job_files_prepare - makes the directories and removes what a dead daemon left half-written. */
 int job_files_prepare(int dir_fd, Err *err);
 
+/* job_files_remove_strangers - pictures of jobs that never came to be: the daemon died between the
+ * picture and its row. known is asked for each id that has one. */
+int job_files_remove_strangers(
+        int dir_fd, bool (*known)(void *context, const char *id), void *context, Err *err);
+
 /* job_files_create - an empty .part file, read and write. */
 int job_files_create(int dir_fd, const char *id, JobFile which, int *ret_fd, Err *err);
 

@@ -170,11 +170,29 @@ static int learn_from(void *context, JobRow *row) {
     return 0;
 }
 
+/* What cannot be looked up stays. */
+static bool is_known(void *context, const char *id) {
+    JobQueue *q = context;
+    JobRow row;
+    int r = job_table_get(q->table, id, &row, NULL);
+    if (r == 0)
+        job_info_done(&row.info);
+    return r != -ENOENT;
+}
+
+/* Beside a table that was begun anew nothing is known, and what is there may be all that is left.
+ */
+static int tidy_up(JobQueue *q, Err *err) {
+    return q->warning ? 0 : job_files_remove_strangers(q->dir_fd, is_known, q, err);
+}
+
 int job_queue_resume(JobQueue *q, Err *err) {
     assert(!q->table);
     queue_metrics_init(&q->metrics, q->options.metrics);
     int r = job_table_open(q->options.state_dir, &q->table, &q->warning, err);
     q->options.state_dir = NULL; /* the caller's; used until here only */
+    if (r == 0)
+        r = tidy_up(q, err);
     if (r == 0)
         r = resume_jobs(q, err);
     if (r == 0)
