@@ -106,3 +106,13 @@ bool str_is_utf8(const char *text, size_t n) {
     }
     return true;
 }
+
+void str_mend_utf8(char *text) {
+    for (size_t n = strlen(text); n > 0;) {
+        size_t len = utf8_sequence((const unsigned char *)text, n);
+        if (len == 0)
+            *text = '?';
+        text += len ? len : 1;
+        n -= len ? len : 1;
+    }
+}

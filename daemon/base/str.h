@@ -41,4 +41,8 @@ const char *str_bytes(char text[static STR_BYTES_SIZE], double bytes);
 /* str_is_utf8 - true when the n bytes are well-formed UTF-8 (no surrogates, no overlong forms). */
 bool str_is_utf8(const char *text, size_t n);
 
+/* str_mend_utf8 - each byte that belongs to no well-formed sequence becomes '?': for sentences that
+ * quote, and were cut within a character. */
+void str_mend_utf8(char *text);
+
 #endif

@@ -65,14 +65,10 @@ int http_reply_text(HttpExchange *x, const char *type, const char *text, size_t 
 
 /* Sentences quote what clients sent, and may have been cut within a character. */
 static json_t *clean_text(const char *text) {
-    if (str_is_utf8(text, strlen(text)))
-        return json_string(text);
-    char ascii[sizeof(((Err *)0)->text)];
-    size_t n = 0;
-    for (; text[n] && n + 1 < sizeof(ascii); n++)
-        ascii[n] = (unsigned char)text[n] < 0x80 ? text[n] : '?';
-    ascii[n] = '\0';
-    return json_string(ascii);
+    char clean[sizeof(((Err *)0)->text)];
+    (void)snprintf(clean, sizeof(clean), "%s", text);
+    str_mend_utf8(clean);
+    return json_string(clean);
 }
 
 static json_t *envelope(HttpExchange *x, const HttpStatus *status) {

@@ -42,6 +42,7 @@ JobOutcome job_queue_failure(const JobQueue *q, const char *code, const char *me
             .expires_at = job_queue_expiry(q, now),
             .error_code = code};
     (void)snprintf(o.error_message, sizeof(o.error_message), "%s", message);
+    str_mend_utf8(o.error_message); /* else it could not be read again */
     return o;
 }
 

@@ -1,6 +1,7 @@
 #include "service/notify.h"
 
 #include "base/clock.h"
+#include "base/str.h"
 
 #include <inttypes.h>
 #include <stdarg.h>
@@ -31,7 +32,8 @@ void notify_status(const char *fmt, ...) {
     va_end(ap);
     for (char *c = text; *c; c++)
         if (*c == '\n')
-            *c = ' '; /* a newline would begin another assignment */
+            *c = ' ';    /* a newline would begin another assignment */
+    str_mend_utf8(text); /* systemd drops a line that is cut within a character */
     (void)sd_notifyf(0, "STATUS=%s", text);
 }
 

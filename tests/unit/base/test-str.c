@@ -1,8 +1,10 @@
 #include "test.h"
 
+#include "base/macro.h"
 #include "base/str.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 static void comparisons(void **state) {
@@ -86,6 +88,20 @@ static void sizes(void **state) {
 }
 
 /* Unicode 15, table 3-7, and the sequences just outside it. */
+static void utf8_is_mended(void **state) {
+    static const struct {
+        const char *text, *mended;
+    } cases[] = {{"", ""}, {"plain", "plain"}, {"caf\xc3\xa9", "caf\xc3\xa9"}, {"caf\xc3", "caf?"},
+            {"\xe2\x82", "??"}, {"\xff\xc3\xa9\x80z", "?\xc3\xa9?z"}, {"\xed\xa0\x80", "???"},
+            {"\xf0\x9f\x98\x80", "\xf0\x9f\x98\x80"}, {"\xf0\x9f\x98...", "???..."}};
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        char text[32];
+        (void)snprintf(text, sizeof(text), "%s", cases[i].text);
+        str_mend_utf8(text);
+        assert_string_equal(text, cases[i].mended);
+    }
+}
+
 static void utf8(void **state) {
     static const char *const good[] = {"", "abc", "\xc2\x80", "\xdf\xbf", "\xe0\xa0\x80",
             "\xed\x9f\xbf", "\xee\x80\x80", "\xef\xbf\xbf", "\xf0\x90\x80\x80", "\xf4\x8f\xbf\xbf"};
@@ -106,6 +122,7 @@ int main(void) {
             cmocka_unit_test(real_numbers),
             cmocka_unit_test(sizes),
             cmocka_unit_test(utf8),
+            cmocka_unit_test(utf8_is_mended),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -38,6 +38,7 @@ typedef struct Bench {
     bool hold; /* runs wait until released or cancelled */
     int n_begun, n_ended, n_changed, n_finished, n_idle;
     int result;        /* of the next runs */
+    const char *said;  /* with a failure; NULL: the usual */
     int n_short;       /* runs before these that get no memory, but for "passes" */
     char order[20][8]; /* prompts as they were begun */
     void *image;
@@ -111,7 +112,7 @@ static int run(void *context, Job *job, Err *err) {
     if (r == -1000) /* ends without a video */
         return 0;
     if (r < 0)
-        return err_set(err, r, "the run failed on purpose");
+        return err_set(err, r, "%s", b->said ? b->said : "the run failed on purpose");
     atomic_store(&job->progress->phase_usec[PHASE_DENOISING], 1000000);
     job->report.start = JOB_START_HOT;
     r = io_write_all(job->video_fd, "VIDEO", 5);
@@ -581,6 +582,27 @@ static void pages_of_the_list(void **state) {
     bench_done(&b);
 }
 
+/* A sentence that quotes a name and was cut within a character of it. */
+static void a_reason_is_kept_whatever_it_quotes(void **state) {
+    Bench b;
+    bench_init(&b);
+    JobQueueOptions o = options_for(*state, &b);
+    JobQueue *q = open_queue(&o, true);
+    char id[1][JOB_ID_SIZE];
+    b.result = -EBADMSG;
+    b.said = "'caf\xc3...";
+    submit(q, "cat", PRIORITY_INTERACTIVE, id);
+    wait_for(&b, &b.n_finished, 1);
+    q = job_queue_close(q);
+    q = open_queue(&o, false);
+    JobInfo info;
+    assert_int_equal(job_queue_get(q, id[0], &info, NULL), 0);
+    assert_string_equal(info.error_message, "'caf?...");
+    job_info_done(&info);
+    q = job_queue_close(q);
+    bench_done(&b);
+}
+
 static void image_reaches_the_run(void **state) {
     Bench b;
     bench_init(&b);
@@ -751,6 +773,7 @@ int main(void) {
             TEST(each_client_has_its_share),
             TEST(two_daemons_do_not_share),
             TEST(pages_of_the_list),
+            TEST(a_reason_is_kept_whatever_it_quotes),
             TEST(image_reaches_the_run),
             TEST(old_results_go),
             TEST(outcome_survives_a_full_disk),

@@ -62,6 +62,10 @@ static void status_stays_one_short_line(void **state) {
     text[sizeof(text) - 1] = '\0';
     notify_status("%s", text);
     assert_int_equal(strlen(received()), 7 + 399);
+    /* systemd drops a line that is no UTF-8. */
+    memcpy(text + 398, "\xc3\xa9", 2);
+    notify_status("%s", text);
+    assert_int_equal(received()[7 + 398], '?');
 }
 
 static void without_systemd_nothing_happens(void **state) {
