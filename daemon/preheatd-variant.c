@@ -13,7 +13,7 @@
 
 #define RUNS_MAX_BYTES ((size_t)65536)
 
-/* Names stand in the journal, in metrics and on a line of their own. */
+/* Names stand in the journal and, with others, on a line of start-runs. */
 static int set_name(Variant *v, Err *err) {
     static const char letters[] =
             "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-";
@@ -31,7 +31,7 @@ static int set_name(Variant *v, Err *err) {
 }
 
 static int draw(const Config *config, Variant *ret, Err *err) {
-    Variant found[VARIANT_MAX];
+    Variant found[VARIANT_MAX] = {0};
     size_t n = 0;
     *ret = (Variant){0};
     _cleanup_free_ char *list = strdup(config->daemon.start_variants);

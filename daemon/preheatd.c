@@ -3,6 +3,7 @@
  * What an operator must mend (configuration, model, GPU) never ends it with a failure: it answers
  * 503 with the reason and leaves when idle, or systemd's start limit would take the sockets down.
  */
+#include "preheat-configured.h"
 #include "preheatd-arguments.h"
 #include "preheatd-report.h"
 #include "preheatd-reserve.h"
@@ -34,6 +35,7 @@
 #include <math.h>
 #include <signal.h>
 #include <stdatomic.h>
+#include <sys/stat.h>
 
 enum {
     LAST_ANSWERS_USEC = 1000000,   /* for open connections when the daemon stops */
@@ -66,8 +68,9 @@ typedef struct Daemon {
     uint64_t begun_usec; /* when the start began */
     uint64_t asked_usec; /* when systemd is asked again for more time to start */
     ReportTimes last_start;
-    Variant variant;      /* of this start; its path is NULL without variants */
-    uint64_t before_usec; /* from the process's beginning to that of its start */
+    int64_t model_created; /* unix seconds; 0: not known, as of a model from elsewhere */
+    Variant variant;       /* of this start; its path is NULL without variants */
+    uint64_t before_usec;  /* from the process's beginning to that of its start */
     DegradePlan degrade;
     char refusal[500]; /* why nothing can be accepted; empty: it can */
     char *token;
@@ -225,6 +228,7 @@ static void describe(void *context, HttpService *ret) {
     Daemon *d = context;
     *ret = (HttpService){
             .model = d->config ? d->config->model.name : NULL,
+            .model_created = d->model_created,
             .phase = d->stopping     ? "draining"
                      : d->refusal[0] ? "refused"
                                      : d->state.phase,
@@ -589,6 +593,9 @@ static int begin(Daemon *d, Err *err) {
     if (r < 0 || d->refusal[0])
         return r;
     apply_settings(d);
+    struct stat st;
+    if (stat(configured_where(d->config), &st) == 0)
+        d->model_created = st.st_mtim.tv_sec;
     return job_queue_start(d->jobs, err);
 }
 

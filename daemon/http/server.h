@@ -19,7 +19,7 @@ typedef struct HttpServer HttpServer;
  * until the next call. */
 typedef struct HttpService {
     const char *model;               /* its name, never a path; NULL: none */
-    int64_t model_created;           /* unix seconds */
+    int64_t model_created;           /* unix seconds; 0: not known */
     const RequestLimits *limits;     /* must be there when accepting or opening */
     const RequestDefaults *defaults; /* must be there when accepting */
     bool accepting;                  /* jobs are taken, be it that they wait for the model */

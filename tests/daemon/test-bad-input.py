@@ -294,6 +294,15 @@ def killed_daemon_finishes_its_job_the_next_time():
         assert d.wait(video)["status"] == "completed", d.get(video)
 
 
+def model_is_described():
+    with Place(MODEL, MEDIA) as place, Daemon(PREHEATD, place) as d:
+        serves(d)
+        models = d.ask("GET", "/v1/models")[1]["data"]
+        assert models == [{"id": "tiny-wan", "object": "model", "created": int(os.stat(MODEL).st_mtime),
+                           "owned_by": "preheat"}], models
+        error_of(d.ask("GET", "/v1/models/" + "x" * 300), 404, "model_not_found", "model", "'" + "x" * 60 + "'")
+
+
 def hosts_behind_a_proxy():
     with Place(MODEL, MEDIA) as place, Daemon(PREHEATD, place, daemon={"allowed_hosts": "video.example"}) as d:
         assert d.ask("GET", "/v1/videos", headers={"Host": "video.example"})[0] == 200
@@ -322,7 +331,8 @@ CASES = (missing_file, truncated_shard, wrong_shape, nan_weights, nan_weights_kn
          unknown_config_key, command_lines, token_that_is_none,
          mended_configuration_is_read_at_a_reload, requests_beyond_limits, queue_full,
          disk_full_while_encoding, media_child_killed, backend_lost, client_gone_mid_download, two_daemons_on_one_state_directory,
-         killed_daemon_finishes_its_job_the_next_time, hosts_behind_a_proxy, a_default_negative_prompt_is_meant, state_that_cannot_be_written)
+         killed_daemon_finishes_its_job_the_next_time, model_is_described, hosts_behind_a_proxy,
+         a_default_negative_prompt_is_meant, state_that_cannot_be_written)
 
 results = []
 for case in CASES:
