@@ -322,9 +322,19 @@ static void explain_place(int argc, char *const *argv, const char *command, Err 
         }
 }
 
+/* The sentence may quote a server, or a file of somebody else's. */
 static int fail(int r, const Err *err) {
-    (void)fprintf(stderr, "preheatctl: %s\n", err_text(err));
+    Buf text = {0};
+    (void)terminal_text(&text, err_text(err), 0);
+    (void)fprintf(stderr, "preheatctl: %s\n", buf_failed(&text) ? "no memory" : text.data);
+    buf_done(&text);
     return exit_status(r);
+}
+
+static int written(Err *err) {
+    if (fflush(stdout) == 0)
+        return EXIT_OK;
+    return fail(err_set(err, -errno, "cannot write the answer: %s", strerror(errno)), err);
 }
 
 int main(int argc, char **argv) {
@@ -340,13 +350,12 @@ int main(int argc, char **argv) {
     int r = options_parse(&global_table, n_global, argv + 1, &global, NULL, &help, &err);
     if (r < 0)
         return fail(CTL_USAGE, &err);
-    if (global.version) {
-        (void)printf("preheatctl %s\n", PREHEAT_VERSION);
-        return EXIT_OK;
-    }
-    if (help) {
-        print_help();
-        return EXIT_OK;
+    if (global.version || help) {
+        if (global.version)
+            (void)printf("preheatctl %s\n", PREHEAT_VERSION);
+        else
+            print_help();
+        return written(&err);
     }
     argc -= 1 + n_global;
     argv += 1 + n_global;
@@ -357,15 +366,13 @@ int main(int argc, char **argv) {
             command->table, argc - n_words, argv + n_words, &options, &x.operand, &help, &err);
     if (r < 0) {
         explain_place(argc - n_words, argv + n_words, command->table->command, &err);
-        return fail(r, &err);
+        return fail(CTL_USAGE, &err);
     }
     if (help) {
         options_print_help(command->table, stdout);
-        return EXIT_OK;
+        return written(&err);
     }
     look_around(&x);
     r = run_command(command, &x, &options, &err);
-    if (r == 0 && fflush(stdout) != 0)
-        r = err_set(&err, -errno, "cannot write the answer: %s", strerror(errno));
-    return r < 0 ? fail(r, &err) : EXIT_OK;
+    return r < 0 ? fail(r, &err) : written(&err);
 }

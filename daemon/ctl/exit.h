@@ -15,9 +15,9 @@ enum {
     EXIT_INTERRUPTED = 130,
 };
 
-/* The codes by which the functions of ctl tell these apart; chosen so that no system call used
- * here gives them. */
-#define CTL_USAGE (-EINVAL)
+/* The codes by which the functions of ctl tell these apart; chosen so that no other room and no
+ * system call used here gives them, but for CTL_DAMAGED, which is what the store says. */
+#define CTL_USAGE (-EBADRQC)
 #define CTL_UNREACHABLE (-EHOSTUNREACH)
 #define CTL_REFUSED (-EREMOTEIO)
 #define CTL_JOB_FAILED (-ENOTRECOVERABLE)

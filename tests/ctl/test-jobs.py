@@ -1,4 +1,5 @@
 """test-jobs PREHEATCTL SERVER - the commands about jobs, against the test server of tests/api/server.c."""
+import http.server
 import json
 import os
 import pathlib
@@ -8,6 +9,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 
 CTL, SERVER = os.path.abspath(sys.argv[1]), os.path.abspath(sys.argv[2])
@@ -159,6 +161,33 @@ def tokens_are_sent(s):
     assert r.returncode == USAGE and "is no token" in r.stderr, r
 
 
+def a_server_does_not_control_the_terminal(s):
+    class Hostile(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            body = json.dumps({"error": {"message": "\x1b[2Jgone", "code": "\x9b5m"}}).encode()
+            self.send_response(400)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_):
+            pass
+    with http.server.HTTPServer(("127.0.0.1", 0), Hostile) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        r = subprocess.run([CTL, "--url", f"http://127.0.0.1:{server.server_port}", "list"], capture_output=True)
+        server.shutdown()
+    assert r.returncode == REFUSED and b"?[2Jgone" in r.stderr, r
+    assert b"\x1b" not in r.stderr and b"\x9b" not in r.stderr, r
+
+
+def what_cannot_be_printed_is_a_failure(s):
+    s.ctl("generate", "p")
+    for words in (["--help"], ["--version"], ["list", "--help"], ["--socket", s.socket, "list"]):
+        with open("/dev/full", "w") as full:
+            r = subprocess.run([CTL, *words], stdout=full, stderr=subprocess.PIPE, text=True)
+        assert r.returncode == 1 and "cannot write the answer: No space left" in r.stderr, (words, r)
+
+
 def unavailable_server_says_why(s):
     assert "no model here" in s.ctl("generate", "p", code=REFUSED)
     assert "no model here" in s.ctl("status")
@@ -167,7 +196,8 @@ def unavailable_server_says_why(s):
 CHECKS = ((generate_writes_a_file, "step_msec=20"), (refusals_are_sentences, "step_msec=20"), (failed_jobs_say_why,),
           (jobs_are_listed_fetched_cancelled, "step_msec=50"), (interrupt_cancels_and_nothing_is_left, "step_msec=100"),
           (a_terminal_gets_one_line, "step_msec=100"), (status_tells_all, "step_msec=20"), (nobody_there,),
-          (tokens_are_sent, "token=secret"), (unavailable_server_says_why, "reason=no model here"))
+          (tokens_are_sent, "token=secret"), (a_server_does_not_control_the_terminal,),
+          (what_cannot_be_printed_is_a_failure, "step_msec=20"), (unavailable_server_says_why, "reason=no model here"))
 
 failed = 0
 for check, *options in CHECKS:

@@ -143,7 +143,7 @@ def status_and_pages_without_a_daemon(model, models):
                         (("list", "-q"), "preheatctl -q list"), (("list", "-x"), "unknown option '-x'")):
         assert said in ctl(*words, code=USAGE), words
     config.write_text("[model]\nnam = tiny\n")
-    assert "nam" in ctl(*common, "status", code=FAILED)
+    assert "nam" in ctl(*common, "status", code=FAILED)  # the command line is right, a file is not
 
 
 def doctor_tells_what_to_do(model, models):
