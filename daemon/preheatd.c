@@ -40,7 +40,7 @@
 enum {
     LAST_ANSWERS_USEC = 1000000,   /* for open connections when the daemon stops */
     PROGRESS_USEC = 120000000,     /* from one sign of a start's life to the next */
-    CONTENDED_USEC = 5000000,      /* with a state directory that another has, before it leaves */
+    CONTENDED_USEC = 5000000,      /* without a state directory, before it leaves */
     REFUSED_IDLE_USEC = 60000000,  /* idle exit without a configuration */
     PICTURE_MAX_PIXELS = 64000000, /* of a client's first frame; 192 MB decoded in the child */
 };
@@ -58,7 +58,7 @@ typedef struct Daemon {
     Idle *idle;
     Watchdog *watchdog;
     LoopSource *terminate, *interrupt, *hangup, *wake, *http_fd, *http_timer, *stop_timer;
-    LoopSource *contended; /* another has the state directory: until it is tried again */
+    LoopSource *contended; /* until the state directory is tried again, here or by the next */
     int n_contended;
     Metrics *metrics;
     JobQueue *jobs;
@@ -505,6 +505,14 @@ static int open_jobs(Daemon *d, Err *err) {
     return job_queue_open(&options, &d->jobs, err);
 }
 
+/* A full disk or another's lock may pass with nobody telling: a process that refuses for such a
+ * reason leaves soon, although it is asked, and the next connection tries anew. */
+static void refuse_for_directory(Daemon *d, const Err *why) {
+    refuse(d, "Jobs cannot be kept", why);
+    if (d->listen.inherited)
+        loop_timer_set(d->contended, CONTENDED_USEC);
+}
+
 /* The model's start is under way by now: nothing of it waits for the history. */
 static void read_jobs(Daemon *d) {
     Err err = {0};
@@ -512,7 +520,7 @@ static void read_jobs(Daemon *d) {
         d->jobs = job_queue_close(d->jobs);
         startup_cancel(d->startup);
         d->startup = startup_free(d->startup);
-        refuse(d, "Jobs cannot be kept", &err);
+        refuse_for_directory(d, &err);
     } else if (job_queue_warning(d->jobs)) {
         log_warning("%s", job_queue_warning(d->jobs));
     }
@@ -555,21 +563,17 @@ static uint64_t idle_usec(const Daemon *d) {
 }
 
 /* Whoever has the state directory may be on its way out: it is tried again, with connections
- * waiting in their sockets, then refused. A process that refuses for this leaves soon, so that the
- * next connection tries anew. Returns whether to wait. */
+ * waiting in their sockets, then refused. Returns whether to wait. */
 static bool wait_for_directory(Daemon *d, const Err *why) {
     const Config *c = d->config;
-    if (d->n_contended < c->daemon.start_retries) {
-        if (d->n_contended == 0)
-            log_notice("Jobs cannot be kept yet: %s, trying again", err_text(why));
-        uint64_t delay = c->daemon.start_retry_delay_usec << d->n_contended++;
-        notify_extend(delay + PROGRESS_USEC);
-        loop_timer_set(d->contended, delay);
-        return true;
-    }
-    if (d->listen.inherited)
-        loop_timer_set(d->contended, CONTENDED_USEC);
-    return false;
+    if (d->n_contended >= c->daemon.start_retries)
+        return false;
+    if (d->n_contended == 0)
+        log_notice("Jobs cannot be kept yet: %s, trying again", err_text(why));
+    uint64_t delay = c->daemon.start_retry_delay_usec << d->n_contended++;
+    notify_extend(delay + PROGRESS_USEC);
+    loop_timer_set(d->contended, delay);
+    return true;
 }
 
 /* Once there are configuration and sockets. What is refused by now keeps no jobs: without its token
@@ -580,7 +584,7 @@ static int begin(Daemon *d, Err *err) {
     if (r == -EBUSY && wait_for_directory(d, &why))
         return 0;
     if (r < 0)
-        refuse(d, "Jobs cannot be kept", &why);
+        refuse_for_directory(d, &why);
     r = d->refusal[0] ? 0 : begin_startup(d, err);
     if (r == 0 && d->jobs)
         read_jobs(d);

@@ -93,9 +93,14 @@ static int code_of(int sqlite) {
     }
 }
 
+/* The system's reason is told with "disk I/O error", which a full disk may be, too. */
 static int failed(JobTable *t, const char *what, Err *err) {
-    return err_set(err, code_of(sqlite3_extended_errcode(t->db)), "cannot %s jobs.db: %s", what,
-            sqlite3_errmsg(t->db));
+    int r = code_of(sqlite3_extended_errcode(t->db));
+    int why = r == -EIO ? sqlite3_system_errno(t->db) : 0;
+    if (why == ENOSPC || why == EDQUOT)
+        r = -why;
+    return err_set(err, r, "cannot %s jobs.db: %s%s%s", what, sqlite3_errmsg(t->db),
+            why ? ": " : "", why ? strerror(why) : "");
 }
 
 static int execute(JobTable *t, const char *sql, const char *what, Err *err) {

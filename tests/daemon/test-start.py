@@ -339,6 +339,34 @@ def state_directory_is_kept():
         os.close(fd)
 
 
+def state_directory_is_full_for_a_while():
+    """Who refuses for it leaves although it is asked, or a client that asks again and again would be refused for ever."""
+    with Place(MODEL, MEDIA) as place:
+        if os.geteuid() != 0 or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", place.state],
+                                               stderr=subprocess.DEVNULL).returncode:
+            return  # no small file system to be had
+        try:
+            full = place.state / "full"
+            subprocess.run(["dd", "if=/dev/zero", f"of={full}", "bs=4k"], stderr=subprocess.DEVNULL)
+            with Daemon(PREHEATD, place) as d:
+                reason = d.refusal()
+                assert "Jobs cannot be kept" in reason and "No space left on device" in reason, reason
+                end = time.monotonic() + 20
+                while d.process.poll() is None:
+                    assert time.monotonic() < end, d.said()
+                    try:
+                        d.ask("GET", "/healthz")
+                    except OSError:
+                        break  # in the middle of its end
+                    time.sleep(0.05)
+                assert d.process.wait(5) == 0, d.said()
+                full.unlink()
+                d.start()
+                assert d.wait(d.create(**QUICK))["status"] == "completed", d.said()
+        finally:
+            subprocess.run(["umount", place.state], check=True)
+
+
 def variants_are_drawn_and_compared():
     ctl = os.path.join(os.path.dirname(PREHEATD), "preheatctl")
     with Place(MODEL, MEDIA) as place:
@@ -377,7 +405,8 @@ def variants_are_drawn_and_compared():
 CASES = (starts_under_load, requests_during_one_start, media_child_missing, manifest_damaged,
          state_directory_cannot_be_written, two_daemons_contend, versions_differ, device_memory_comes_late, device_that_does_not_answer, answers_before_the_device_does,
          memory_is_reserved_without_a_job,
-         damaged_segment, abandoned_segment, state_directory_is_let_go, state_directory_is_kept, variants_are_drawn_and_compared, degraded_by_a_damaged_ladder)
+         damaged_segment, abandoned_segment, state_directory_is_let_go, state_directory_is_kept,
+         state_directory_is_full_for_a_while, variants_are_drawn_and_compared, degraded_by_a_damaged_ladder)
 
 
 def main():
