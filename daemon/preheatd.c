@@ -689,6 +689,7 @@ int main(int argc, char **argv) {
     int status = arguments_parse(argc, argv, &d.config_path);
     if (status >= 0)
         return status;
+    loop_hold_signals(); /* one that ends a start fails it, and has systemd wait */
     (void)signal(SIGPIPE, SIG_IGN);
     Err err = {0};
     int r = open_daemon(&d, &err);

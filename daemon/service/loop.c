@@ -126,6 +126,15 @@ static int on_signal(sd_event_source *source, const struct signalfd_siginfo *inf
     return 0;
 }
 
+void loop_hold_signals(void) {
+    sigset_t set;
+    (void)sigemptyset(&set); /* none of these fails for signals that there are */
+    (void)sigaddset(&set, SIGTERM);
+    (void)sigaddset(&set, SIGINT);
+    (void)sigaddset(&set, SIGHUP);
+    (void)pthread_sigmask(SIG_BLOCK, &set, NULL);
+}
+
 int loop_add_signal(Loop *l, int signo, LoopFunc *func, void *context, LoopSource **ret, Err *err) {
     sigset_t set;
     (void)sigemptyset(&set);

@@ -34,6 +34,10 @@ int loop_add_timer(Loop *l, LoopFunc *func, void *context, LoopSource **ret, Err
 /* loop_timer_set - fires once, this long from now; USEC_INFINITY disarms. */
 void loop_timer_set(LoopSource *timer, uint64_t usec);
 
+/* loop_hold_signals - SIGTERM, SIGINT and SIGHUP wait until a loop takes them, in threads begun
+ * after this, too: for a main thread that has things to do before it has a loop. */
+void loop_hold_signals(void);
+
 /* loop_add_signal - blocks the signal in the calling thread and takes it from here on. Called
  * before other threads are started, so that they inherit the mask. */
 int loop_add_signal(Loop *l, int signo, LoopFunc *func, void *context, LoopSource **ret, Err *err);

@@ -367,6 +367,27 @@ def state_directory_is_full_for_a_while():
             subprocess.run(["umount", place.state], check=True)
 
 
+def told_to_end_before_it_listens():
+    """While it reads its configuration; death by SIGTERM in the middle of a start is a failure to systemd."""
+    with Place(MODEL, MEDIA) as place:
+        d = Daemon(PREHEATD, place)
+        directory = d.config.with_name(d.config.name + ".d")
+        directory.mkdir()
+        for i in range(2000):
+            (directory / f"{i:04}.conf").write_text("[daemon]\n" * 100)
+        with d:
+            fds, reads = f"/proc/{d.process.pid}/fd", lambda: [os.readlink(f"{fds}/{fd}") for fd in os.listdir(fds)]
+            end, found = time.monotonic() + 20, False
+            while not found and time.monotonic() < end:
+                try:
+                    found = any(str(directory) in file for file in reads())
+                except FileNotFoundError:
+                    pass  # closed meanwhile
+            assert found, d.said()
+            d.process.send_signal(signal.SIGTERM)
+            assert d.process.wait(20) == 0, d.said()
+
+
 def variants_are_drawn_and_compared():
     ctl = os.path.join(os.path.dirname(PREHEATD), "preheatctl")
     with Place(MODEL, MEDIA) as place:
@@ -406,7 +427,8 @@ CASES = (starts_under_load, requests_during_one_start, media_child_missing, mani
          state_directory_cannot_be_written, two_daemons_contend, versions_differ, device_memory_comes_late, device_that_does_not_answer, answers_before_the_device_does,
          memory_is_reserved_without_a_job,
          damaged_segment, abandoned_segment, state_directory_is_let_go, state_directory_is_kept,
-         state_directory_is_full_for_a_while, variants_are_drawn_and_compared, degraded_by_a_damaged_ladder)
+         state_directory_is_full_for_a_while, told_to_end_before_it_listens, variants_are_drawn_and_compared,
+         degraded_by_a_damaged_ladder)
 
 
 def main():
