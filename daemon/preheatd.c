@@ -415,7 +415,8 @@ static void reload(void *context, uint32_t signo) {
     Daemon *d = context;
     Config *config;
     Err err = {0};
-    notify_reloading();
+    if (d->told_ready) /* else the end of the reload would pass for that of the start */
+        notify_reloading();
     DegradePlan plan;
     int r = config_load_variant(d->config_path, d->variant.path, &config, &err);
     if (r == 0 && (r = settings_degrade(config, &plan, &err)) < 0)
@@ -437,7 +438,8 @@ static void reload(void *context, uint32_t signo) {
         log_notice("Limits and defaults reloaded; model, backend and sockets follow at the next "
                    "start");
     }
-    notify_ready();
+    if (d->told_ready)
+        notify_ready();
 }
 
 static int open_sockets(Daemon *d, Err *err) {

@@ -259,6 +259,20 @@ def case_daemon_told_to_end_while_it_starts(m):
     unit_is_sound(m)
 
 
+def case_signal_to_reload_does_not_end_a_start(m):
+    segment, since = warm(m), time.time()
+    prepare(m)
+    with withheld(segment) as publish:
+        assert get(m, TCP, "/v1/videos")[0] == 200
+        m.run("systemctl", "kill", "-s", "HUP", "--kill-who=main", "preheatd.service")
+        wait_for("the reload", 10, lambda: said(lines(m, since), "Limits and defaults reloaded"))
+        assert get(m, TCP, "/v1/videos")[0] == 200 and m.show("preheatd.service", "ActiveState") == "activating"
+        publish()
+    wait_for("READY", 10, lambda: m.show("preheatd.service", "ActiveState") == "active")
+    m.run("systemctl", "reload", "preheatd.service")
+    unit_is_sound(m)
+
+
 def case_job_that_waits_for_weights_is_kept_by_a_stop(m):
     segment = warm(m)
     with withheld(segment):
