@@ -209,6 +209,14 @@ def case_token_from_the_credential_store(m):
         m.run("systemctl", "stop", "preheatd.service")
 
 
+def case_unix_socket_is_restarted_while_the_daemon_runs(m):
+    """systemd refuses to open a socket whose service runs."""
+    serving(m, TCP)
+    m.run("systemctl", "restart", "preheatd-api.socket")
+    serving(m, UNIX)
+    assert_alive(m)
+
+
 def case_unix_socket_is_for_its_group(m):
     curl = ["curl", "-s", "-o", "/dev/null", *UNIX[:-1], UNIX[-1] + "/v1/videos"]
     stranger = m.run("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", *curl, check=False)
