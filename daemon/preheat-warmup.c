@@ -8,7 +8,7 @@
  *   preheat-warmup --unreserve        take that back, as --note says what it was
  *   preheat-warmup --evict            remove the segment
  *   preheat-warmup --evict --unless-restarting UNIT
- *                                     not if systemd is about to start that unit again
+ *                                     as its ExecStopPost=: not if systemd goes on with it
  *   preheat-warmup --print-hugepages  what the model needs and the machine has
  *   preheat-warmup --verify           compare the files with the manifest
  *
@@ -289,11 +289,20 @@ static int run_without_model(const Warmup *w, Err *err) {
     return r;
 }
 
+/* What failed is tried again, unless somebody wants it stopped. */
+static bool is_restarting(const char *unit) {
+    AskJob job = ask_job(unit);
+    const char *result = getenv("SERVICE_RESULT");
+    return job == ASK_START || (job == ASK_NOTHING && result && !str_eq(result, "success"));
+}
+
+/* All that there is: the configuration may have changed since. */
 static int run_evict(const Warmup *w, Err *err) {
-    if (w->o->unless_restarting && ask_is_restarting(w->o->unless_restarting)) {
+    if (w->o->unless_restarting && is_restarting(w->o->unless_restarting)) {
         log_info("'%s' is being restarted: what is in memory stays", w->o->unless_restarting);
         return 0;
     }
+    drop_other_models(w);
     return segment_evict(w->segment, err);
 }
 
@@ -685,7 +694,13 @@ int main(int argc, char **argv) {
         log_error("%s", err_text(&err));
         return EXIT_FAILURE;
     }
-    if (config_load(o.config, &config, &err) < 0) {
+    int r = config_load(o.config, &config, &err);
+    if (r < 0 && o.mode == MODE_EVICT) {
+        log_warning("%s, removing what is in the usual places", err_text(&err));
+        err_clear(&err);
+        r = config_new(&config, &err);
+    }
+    if (r < 0) {
         LogFields fields = {LOG_ID_CONFIG_REFUSED, NULL};
         log_line(LOG_ERR, fields, "%s", err_text(&err));
         return EXIT_BAD_CONFIG;
@@ -703,7 +718,7 @@ int main(int argc, char **argv) {
             .credentials = getenv("CREDENTIALS_DIRECTORY"),
             .sourced = !o.model && config->model.source[0]};
     catch_signals();
-    int r = kept ? run(&w, &err) : err_set(&err, -ENOMEM, "no memory for a path");
+    r = kept ? run(&w, &err) : err_set(&err, -ENOMEM, "no memory for a path");
     if (r == -ECANCELED) {
         log_notice("%s", err_text(&err));
         die_of_signal();

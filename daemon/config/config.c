@@ -74,6 +74,19 @@ static int finish(Config *c, Err *err) {
     return r;
 }
 
+int config_new(Config **ret, Err *err) {
+    _cleanup_(config_freep) Config *c = calloc(1, sizeof(*c));
+    if (!c)
+        return err_set(err, -ENOMEM, "configuration: out of memory");
+    int r = parse_defaults(c, err);
+    if (r == 0)
+        r = finish(c, err);
+    if (r < 0)
+        return r;
+    *ret = TAKE_PTR(c);
+    return 0;
+}
+
 int config_load(const char *path, Config **ret, Err *err) {
     return config_load_variant(path, NULL, ret, err);
 }

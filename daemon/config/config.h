@@ -135,6 +135,9 @@ typedef struct Config {
 /* config_default_path - where the packaged programs look: SYSCONFDIR/preheat/preheat.conf. */
 const char *config_default_path(void);
 
+/* config_new - every key at its default, whatever the files say. */
+int config_new(Config **ret, Err *err);
+
 /* config_load - reads path and its drop-ins.
  *
  *   path  NULL for the default path, which may be absent: all defaults then; a path that is given

@@ -31,14 +31,16 @@ static char *job_of(sd_bus *bus, const char *unit) {
     return strdup(job);
 }
 
-bool ask_is_restarting(const char *unit) {
+AskJob ask_job(const char *unit) {
     _cleanup_(sd_bus_flush_close_unrefp) sd_bus *bus = NULL;
     _cleanup_free_ char *job = NULL, *type = NULL;
     if (sd_bus_open_system(&bus) < 0)
-        return false;
+        return ASK_NOTHING;
     job = job_of(bus, unit);
-    return job &&
-           sd_bus_get_property_string(bus, SYSTEMD, job, SYSTEMD ".Job", "JobType", NULL, &type) >=
-                   0 &&
-           str_eq(type, "restart");
+    if (!job || sd_bus_get_property_string(
+                        bus, SYSTEMD, job, SYSTEMD ".Job", "JobType", NULL, &type) < 0)
+        return ASK_NOTHING;
+    if (str_eq(type, "stop"))
+        return ASK_STOP;
+    return str_eq(type, "start") || str_eq(type, "restart") ? ASK_START : ASK_NOTHING;
 }

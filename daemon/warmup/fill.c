@@ -439,7 +439,7 @@ static int conclude(const Fill *f, Err *err) {
         return err_set(err, -ETIMEDOUT, "time is up with %zu of %zu chunks loaded, which stay",
                 f->report->n_ready, f->report->n_chunks);
     if (f->stopping)
-        return err_set(err, f->stopping, "told to stop with %zu of %zu chunks loaded, which stay",
+        return err_set(err, f->stopping, "told to stop with %zu of %zu chunks loaded",
                 f->report->n_ready, f->report->n_chunks);
     if (f->result < 0 && err)
         *err = f->err;

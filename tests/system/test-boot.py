@@ -18,6 +18,7 @@ from machine import Machine, host_pages, host_setting, huge_pages, wait_for
 
 JOB_DONE = "d52581473827409fad640063a350a5a3"
 CONF = "/etc/preheat/preheat.conf.d/50-test.conf"
+SLOW_WARM_UP = "[warmup]\nreserve = none\nchunk_size = 2M\nread_size = 4K\nqueue_depth = 1\nthreads = 1\n"
 
 
 def configure(m, text):
@@ -298,6 +299,34 @@ def case_warm_up_takes_the_huge_pages_there_are(m):
     configure(m, "")
 
 
+def case_warm_up_stopped_half_way_gives_back_the_memory(m):
+    m.write(CONF, SLOW_WARM_UP)
+    for _ in range(10):  # until it is not faster than this test
+        evict(m)
+        m.run("rm", "-f", "/var/lib/preheat/models/tiny-wan.manifest")
+        m.run("systemctl", "reset-failed", "preheat-warmup.service", check=False)
+        m.run("systemctl", "start", "--no-block", "preheat-warmup.service")
+        wait_for("the first chunk", 60, lambda: segment(m).get("n_ready"), 0.001)
+        half = m.show("preheat-warmup.service", "ActiveState") == "activating"
+        m.run("systemctl", "stop", "preheat-warmup.service")
+        assert m.show("preheat-warmup.service", "Result") == "success" and not inodes(m), inodes(m)
+        if half:
+            break
+    assert "told to stop with" in m.run("journalctl", "--no-pager", "-u", "preheat-warmup", "-n", "6").stdout
+    configure(m, "")
+
+
+def case_warm_up_stopped_gives_back_what_another_configuration_named(m):
+    for other in ("[model]\nname = another\n", "[model]\nnam = another\n"):
+        evict(m)
+        warm(m, "none")
+        assert "/tiny-wan" in inodes(m)
+        m.write(CONF, other)
+        evict(m)
+        assert m.show("preheat-warmup.service", "Result") == "success" and not inodes(m), inodes(m)
+    configure(m, "")
+
+
 def inodes(m):
     return m.run("sh", "-c", "stat -c '%n %i' /run/preheat/weights/* /run/preheat/shared/* 2>/dev/null; true").stdout
 
@@ -336,7 +365,7 @@ def case_reload_adds_and_drops_models(m):
 
 def case_request_is_answered_while_the_warm_up_runs(m):
     """The warm-up is stopped in the middle: what is there is mapped, used, and waited for where it ends."""
-    m.write(CONF, "[warmup]\nreserve = none\nchunk_size = 2M\nread_size = 4K\nqueue_depth = 1\nthreads = 1\n")
+    m.write(CONF, SLOW_WARM_UP)
     for _ in range(10):  # until it is not faster than this test
         evict(m)
         m.run("rm", "-f", "/var/lib/preheat/models/tiny-wan.manifest")
@@ -359,7 +388,7 @@ def case_request_is_answered_while_the_warm_up_runs(m):
 
 
 def case_warm_up_is_idle_io_outside_boot_with_locked_memory(m):
-    m.write(CONF, "[warmup]\nreserve = none\nchunk_size = 2M\nread_size = 4K\nqueue_depth = 1\nthreads = 1\n")
+    m.write(CONF, SLOW_WARM_UP)
     look = ("systemctl start --no-block preheat-warmup; i=0; while [ $i -lt 2000 ]; do i=$((i + 1)); "
             "p=$(cat /sys/fs/cgroup/preheat.slice/preheat-warmup.service/cgroup.procs 2>/dev/null) && "
             "ionice -p $p 2>/dev/null | grep -q idle && echo idle && exit; done")
