@@ -41,6 +41,7 @@ enum {
     LAST_ANSWERS_USEC = 1000000,   /* for open connections when the daemon stops */
     PROGRESS_USEC = 120000000,     /* from one sign of a start's life to the next */
     CONTENDED_USEC = 5000000,      /* without a state directory, before it leaves */
+    REFUSED_USEC = 20000000,       /* refusing for another reason, before it leaves */
     REFUSED_IDLE_USEC = 60000000,  /* idle exit without a configuration */
     PICTURE_MAX_PIXELS = 64000000, /* of a client's first frame; 192 MB decoded in the child */
 };
@@ -58,7 +59,7 @@ typedef struct Daemon {
     Idle *idle;
     Watchdog *watchdog;
     LoopSource *terminate, *interrupt, *hangup, *wake, *http_fd, *http_timer, *stop_timer;
-    LoopSource *contended; /* until the state directory is tried again, here or by the next */
+    LoopSource *again; /* until what failed is tried again, here or by the next process */
     int n_contended;
     Metrics *metrics;
     JobQueue *jobs;
@@ -83,12 +84,19 @@ typedef struct Daemon {
 } Daemon;
 
 static void serve_http(void *context, uint32_t events);
-static void contend_again(void *context, uint32_t events);
+static void try_again(void *context, uint32_t events);
 
 static void refuse(Daemon *d, const char *what, const Err *err) {
     if (!d->refusal[0])
         (void)snprintf(d->refusal, sizeof(d->refusal), "%s: %s", what, err_text(err));
     log_error("%s: %s, answering 503", what, err_text(err));
+}
+
+/* A full disk, a missing device or a wrong line may be mended with nobody telling: a process that
+ * refuses leaves although it is asked, and the next connection tries anew. */
+static void leave_after(Daemon *d, uint64_t usec) {
+    if (d->listen.inherited)
+        loop_timer_set(d->again, usec);
 }
 
 /* Once all weights are there; a job that waits goes first. */
@@ -346,6 +354,7 @@ static void look_around(void *context, uint32_t events) {
             Err err = {0};
             (void)err_set(&err, -ENODEV, "%s", d->state.reason);
             refuse(d, "The model cannot be served", &err);
+            leave_after(d, REFUSED_USEC);
         }
         if (d->state.stage != STARTUP_RUNNING && !d->told_start) {
             d->told_start = true;
@@ -507,12 +516,9 @@ static int open_jobs(Daemon *d, Err *err) {
     return job_queue_open(&options, &d->jobs, err);
 }
 
-/* A full disk or another's lock may pass with nobody telling: a process that refuses for such a
- * reason leaves soon, although it is asked, and the next connection tries anew. */
 static void refuse_for_directory(Daemon *d, const Err *why) {
     refuse(d, "Jobs cannot be kept", why);
-    if (d->listen.inherited)
-        loop_timer_set(d->contended, CONTENDED_USEC);
+    leave_after(d, CONTENDED_USEC);
 }
 
 /* The model's start is under way by now: nothing of it waits for the history. */
@@ -551,7 +557,7 @@ static int open_loop(Daemon *d, Err *err) {
     if (r == 0)
         r = loop_add_timer(d->loop, give_up_waiting, d, &d->stop_timer, err);
     if (r == 0)
-        r = loop_add_timer(d->loop, contend_again, d, &d->contended, err);
+        r = loop_add_timer(d->loop, try_again, d, &d->again, err);
     if (r == 0)
         r = watchdog_new(d->loop, NULL, NULL, &d->watchdog, err);
     return r;
@@ -574,7 +580,7 @@ static bool wait_for_directory(Daemon *d, const Err *why) {
         log_notice("Jobs cannot be kept yet: %s, trying again", err_text(why));
     uint64_t delay = c->daemon.start_retry_delay_usec << d->n_contended++;
     notify_extend(delay + PROGRESS_USEC);
-    loop_timer_set(d->contended, delay);
+    loop_timer_set(d->again, delay);
     return true;
 }
 
@@ -585,6 +591,8 @@ static int begin(Daemon *d, Err *err) {
     int r = d->refusal[0] ? 0 : open_jobs(d, &why);
     if (r == -EBUSY && wait_for_directory(d, &why))
         return 0;
+    if (d->refusal[0])
+        leave_after(d, REFUSED_USEC);
     if (r < 0)
         refuse_for_directory(d, &why);
     r = d->refusal[0] ? 0 : begin_startup(d, err);
@@ -605,7 +613,7 @@ static int begin(Daemon *d, Err *err) {
     return job_queue_start(d->jobs, err);
 }
 
-static void contend_again(void *context, uint32_t events) {
+static void try_again(void *context, uint32_t events) {
     Daemon *d = context;
     Err err = {0};
     if (d->stopping)
@@ -663,7 +671,7 @@ static void close_daemon(Daemon *d) {
     d->idle = idle_free(d->idle);
     d->watchdog = watchdog_free(d->watchdog);
     LoopSource *sources[] = {d->terminate, d->interrupt, d->hangup, d->wake, d->http_fd,
-            d->http_timer, d->stop_timer, d->contended};
+            d->http_timer, d->stop_timer, d->again};
     for (size_t i = 0; i < ARRAY_LEN(sources); i++)
         loop_source_free(sources[i]);
     d->loop = loop_free(d->loop);

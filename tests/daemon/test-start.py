@@ -339,8 +339,36 @@ def state_directory_is_kept():
         os.close(fd)
 
 
+def leaves_while_asked(d, seconds):
+    """Else a client that asks again and again would be refused for ever."""
+    end = time.monotonic() + seconds
+    while d.process.poll() is None:
+        assert time.monotonic() < end, d.said()
+        try:
+            d.ask("GET", "/healthz")
+        except OSError:
+            break  # in the middle of its end
+        time.sleep(0.05)
+    assert d.process.wait(5) == 0, d.said()
+
+
+def configuration_and_model_are_mended():
+    with Place(MODEL, MEDIA) as place:
+        both = [Daemon(PREHEATD, place, daemon={"idle_exti": "10s"}), Daemon(PREHEATD, place, model={"path": place.path / "model"})]
+        with both[0] as wrong, both[1] as missing:
+            assert "idle_exti" in wrong.refusal() and str(place.path) in missing.refusal()
+            wrong.config.write_text(wrong.config.read_text().replace("idle_exti", "idle_exit"))
+            place.copy_model()
+            for d in both:
+                leaves_while_asked(d, 30)
+            for d in both:
+                d.start()
+                assert d.wait(d.create(**QUICK))["status"] == "completed", d.said()
+                d.process.terminate()
+                assert d.process.wait(20) == 0, d.said()
+
+
 def state_directory_is_full_for_a_while():
-    """Who refuses for it leaves although it is asked, or a client that asks again and again would be refused for ever."""
     with Place(MODEL, MEDIA) as place:
         if os.geteuid() != 0 or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", place.state],
                                                stderr=subprocess.DEVNULL).returncode:
@@ -351,15 +379,7 @@ def state_directory_is_full_for_a_while():
             with Daemon(PREHEATD, place) as d:
                 reason = d.refusal()
                 assert "Jobs cannot be kept" in reason and "No space left on device" in reason, reason
-                end = time.monotonic() + 20
-                while d.process.poll() is None:
-                    assert time.monotonic() < end, d.said()
-                    try:
-                        d.ask("GET", "/healthz")
-                    except OSError:
-                        break  # in the middle of its end
-                    time.sleep(0.05)
-                assert d.process.wait(5) == 0, d.said()
+                leaves_while_asked(d, 10)
                 full.unlink()
                 d.start()
                 assert d.wait(d.create(**QUICK))["status"] == "completed", d.said()
@@ -427,8 +447,8 @@ CASES = (starts_under_load, requests_during_one_start, media_child_missing, mani
          state_directory_cannot_be_written, two_daemons_contend, versions_differ, device_memory_comes_late, device_that_does_not_answer, answers_before_the_device_does,
          memory_is_reserved_without_a_job,
          damaged_segment, abandoned_segment, state_directory_is_let_go, state_directory_is_kept,
-         state_directory_is_full_for_a_while, told_to_end_before_it_listens, variants_are_drawn_and_compared,
-         degraded_by_a_damaged_ladder)
+         state_directory_is_full_for_a_while, configuration_and_model_are_mended, told_to_end_before_it_listens,
+         variants_are_drawn_and_compared, degraded_by_a_damaged_ladder)
 
 
 def main():
