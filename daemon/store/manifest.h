@@ -86,8 +86,8 @@ int manifest_scan(const char *dir, uint64_t chunk_size, Manifest **ret, Err *err
  * With resume_path an interrupted build goes on where it was, provided the files' sizes and times
  * and the chunk size are unchanged; the resume file is removed at the end. o may be NULL.
  *
- * Returns as manifest_scan(); -EBUSY while another process uses the resume file; -ESTALE when a file
- * changed meanwhile; what o->progress returned. */
+ * Returns as manifest_scan(); -EBUSY while another process uses the resume file; -ESTALE when a
+ * file changed meanwhile; what o->progress returned. */
 int manifest_build(const char *dir, const ManifestOptions *o, Manifest **ret, Err *err);
 
 /* manifest_load, manifest_save - the binary file; saving replaces it atomically. */
