@@ -13,7 +13,7 @@ static JobQueue *open_queue(const char *dir) {
     const JobQueueOptions o = {.state_dir = dir, .queue_limit = 4};
     JobQueue *q = NULL;
     Err err = {0};
-    if (job_queue_open(&o, &q, &err) < 0)
+    if (job_queue_open(&o, &q, &err) < 0 || job_queue_resume(q, &err) < 0)
         fail_msg("%s", err_text(&err));
     return q;
 }
