@@ -76,10 +76,21 @@ static int plan_run(const Pipeline *p, Run *run, Residency residency, Plan *ret,
     return r;
 }
 
-static int plan_request(Pipeline *p, const Request *r, Residency residency, Plan *ret, Err *err) {
+/* What is planned for: the request, or one of its size with everything that takes memory and that a
+ * client may ask for. */
+typedef enum Demand { DEMAND_GIVEN, DEMAND_MOST } Demand;
+
+static int plan_request(
+        Pipeline *p, const Request *r, Demand demand, Residency residency, Plan *ret, Err *err) {
+    Request most = *r;
+    most.image = (uint8_t[]){0};
+    most.guidance_scale = MAX(r->guidance_scale, 2.0);
+    most.scheduler = SCHEDULER_UNIPC;
     Run run;
     (void)pthread_mutex_lock(&p->lock);
-    int e = run_init(&run, p->planner, p->tokenizer, r, err);
+    int e = run_init(&run, p->planner, p->tokenizer, demand == DEMAND_MOST ? &most : r, err);
+    if (e == 0 && demand == DEMAND_MOST)
+        run.prompt.n = run.negative.n = TEXT_ROWS;
     if (e == 0)
         e = plan_run(p, &run, residency, ret, err);
     run_done(&run);
@@ -101,21 +112,26 @@ static int too_large(
             residency_name(residency), tiles, p->budget >> 20);
 }
 
-/* The first residency under which the request fits with whole frames, else with tiles. */
+/* The first residency under which every request of that size fits with whole frames, else with
+ * tiles. Where there is none, the last one leaves the most room for those that do. */
 static int choose_residency(Pipeline *p, const Request *reserve, Err *err) {
     Plan plan;
-    int r = plan_request(p, reserve, N_RESIDENCIES, &plan, err);
+    int r = plan_request(p, reserve, DEMAND_MOST, N_RESIDENCIES, &plan, err);
     if (r < 0)
         return r;
     for (p->residency = 0; p->residency < N_RESIDENCIES; p->residency++)
         if (fits(p, p->residency, &plan.workspaces))
             return 0;
     for (p->residency = 0; p->residency < N_RESIDENCIES; p->residency++) {
-        r = plan_request(p, reserve, p->residency, &plan, err);
+        r = plan_request(p, reserve, DEMAND_MOST, p->residency, &plan, err);
         if (r < 0 || fits(p, p->residency, &plan.workspaces))
             return r;
     }
-    return too_large(p, N_RESIDENCIES - 1, reserve, &plan, err);
+    p->residency = N_RESIDENCIES - 1;
+    r = plan_request(p, reserve, DEMAND_GIVEN, p->residency, &plan, err);
+    if (r < 0 || fits(p, p->residency, &plan.workspaces))
+        return r;
+    return too_large(p, p->residency, reserve, &plan, err);
 }
 
 static int new_models(Pipeline *p, Checkpoint *c, Err *err) {
@@ -244,7 +260,11 @@ int64_t pipeline_size_multiple(const Pipeline *p) {
 }
 
 bool pipeline_is_lost(Pipeline *p) {
-    return p->stream && stream_finish(p->stream, NULL) == -EIO;
+    _cleanup_(stream_freep) Stream *own = NULL; /* between phases there is none */
+    int r = p->stream ? 0 : stream_new(p->backend, 0, &own, NULL);
+    if (r == 0)
+        r = stream_finish(p->stream ? p->stream : own, NULL);
+    return r == -EIO;
 }
 
 uint64_t pipeline_peak_bytes(const Pipeline *p) {
@@ -257,7 +277,7 @@ const char *pipeline_residency(const Pipeline *p) {
 
 int pipeline_admit(Pipeline *p, const Request *r, Err *err) {
     Plan plan;
-    int e = plan_request(p, r, p->residency, &plan, err);
+    int e = plan_request(p, r, DEMAND_GIVEN, p->residency, &plan, err);
     if (e < 0)
         return e;
     return fits(p, p->residency, &plan.workspaces) ? 0 : too_large(p, p->residency, r, &plan, err);
@@ -277,7 +297,9 @@ int pipeline_reserve(Pipeline *p, const Request *largest, Err *err) {
     Plan plan;
     if (p->residency >= RESIDENCY_BY_PHASE || backend_info(p->backend)->memory_total == 0)
         return 0;
-    int r = plan_request(p, largest, p->residency, &plan, err);
+    int r = plan_request(p, largest, DEMAND_MOST, p->residency, &plan, err);
+    if (r == 0 && !fits(p, p->residency, &plan.workspaces))
+        r = plan_request(p, largest, DEMAND_GIVEN, p->residency, &plan, err);
     if (r < 0)
         return r;
     const Workspaces *w = &plan.workspaces;
@@ -319,13 +341,17 @@ static int enter_denoise(Pipeline *p, Progress *progress, const Workspaces *w, E
 static int enter_decode(Pipeline *p, const Workspaces *w, Err *err) {
     if (p->residency < RESIDENCY_BY_PHASE)
         return 0;
-    int r = residency_enter_decode(p->model, p->stream, p->residency, p->load_timeout_usec, err);
-    if (r == 0)
-        r = stream_finish(p->stream, err);
+    int r = stream_finish(p->stream, err);
     if (r < 0)
         return r;
-    p->stream = stream_free(p->stream);
-    return ensure_workspace(p, w->decode, err);
+    p->stream = stream_free(p->stream); /* first: the decoder need not fit beside its workspace */
+    _cleanup_(stream_freep) Stream *s = NULL;
+    r = stream_new(p->backend, 0, &s, err);
+    if (r == 0)
+        r = residency_enter_decode(p->model, s, p->residency, p->load_timeout_usec, err);
+    if (r == 0)
+        r = stream_finish(s, err);
+    return r == 0 ? ensure_workspace(p, w->decode, err) : r;
 }
 
 static int run_phases(Pipeline *p, Run *run, const Workspaces *w, Err *err) {

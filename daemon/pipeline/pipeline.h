@@ -30,7 +30,8 @@ Pipeline *pipeline_free(Pipeline *p);
  * fits the memory that is free now; loads no weight: pipeline_load() must follow. Called once; the
  * backend must outlive the pipeline.
  *
- *   reserve  the largest request that must fit; NULL: one of the model's defaults
+ *   reserve  the largest size that must fit, with any prompts, guidance, scheduler and first frame
+ *            if it can, else as it is; NULL: that of the model's defaults
  *   held_bytes  device memory of parked weights, which will be adopted or given back
  *
  * Returns 0; -E2BIG with the numbers when it fits in no way. */
@@ -67,9 +68,9 @@ int64_t pipeline_size_multiple(const Pipeline *p);
  * memory that it needs and may have. */
 int pipeline_admit(Pipeline *p, const Request *r, Err *err);
 
-/* pipeline_reserve - takes the workspace of the largest request, so that no other program can keep
- * it from a later one; the worker's, between runs. Nothing where weights give way to workspaces, or
- * memory is the host's.
+/* pipeline_reserve - takes the workspace of the largest request, with any prompts and settings
+ * where that fits, so that no other program can keep it from a later one; the worker's, between
+ * runs. Nothing where weights give way to workspaces, or memory is the host's.
  *
  * Returns 0; -E2BIG when the request would not be admitted; -ENOMEM; -EINVAL. */
 int pipeline_reserve(Pipeline *p, const Request *largest, Err *err);
