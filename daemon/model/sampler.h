@@ -23,7 +23,7 @@ typedef struct SamplerOptions {
     SamplerKind kind;
     SigmaGrid grid;
     int64_t n_steps; /* 1 .. SAMPLER_MAX_STEPS */
-    double shift;    /* > 0 */
+    double shift;    /* 0.01 .. 100 */
     int64_t n_train; /* of the scheduler's configuration: 1000 */
 } SamplerOptions;
 

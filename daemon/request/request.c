@@ -225,8 +225,8 @@ static int check_image(
 }
 
 int request_validate(const Request *r, const RequestLimits *limits, RequestFault *fault, Err *err) {
-    /* A shift beyond 1000 puts every step at t = 1 in f32; the model's own is 3 to 12. */
-    static const double min_shift = 0.01, max_shift = 1000, min_fps = 1;
+    /* The shifts that a sampler takes (model/sampler.c); those in use are 3 to 12. */
+    static const double min_shift = 0.01, max_shift = 100, min_fps = 1;
     int k = check_texts(r, limits, fault, err);
     if (k == 0)
         k = check_size(r, limits, fault, err);

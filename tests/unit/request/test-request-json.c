@@ -151,6 +151,7 @@ static void refusals_name_field_and_limit(void **state) {
             {P "\"guidance_scale\":-1}", "guidance_scale", "invalid_value", "from 0 to 20"},
             {P "\"guidance_scale\":21}", "guidance_scale", "invalid_value", "from 0 to 20"},
             {P "\"flow_shift\":0}", "flow_shift", "invalid_value", "from 0.01"},
+            {P "\"flow_shift\":101}", "flow_shift", "invalid_value", "to 100"},
             {P "\"scheduler\":\"ddim\"}", "scheduler", "invalid_value", "'unipc' or 'euler'"},
             {P "\"priority\":\"high\"}", "priority", "invalid_value", "'interactive' or 'batch'"},
             {P "\"degrade\":\"\"}", "degrade", "invalid_value", "'none', 'cached' or 'any'"},
