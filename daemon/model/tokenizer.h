@@ -12,6 +12,8 @@
  * - in the text between, mapped as above, runs of spaces are one but none is dropped, and it is cut
  *   into words before every space;
  * - what the vocabulary does not have becomes the unknown id, never byte pieces.
+ * A character map, which umT5's model does not have, is applied as the library does: the tokenizer
+ * of Hugging Face takes a letter with its marks for one and loses marks that the map does not name.
  *
  * In both, a space is written U+2581 and one stands in front.
  *
