@@ -295,113 +295,108 @@ static int64_t number(const char *text, int64_t min, int64_t max) {
     exit(2);
 }
 
-static const char usage[] =
-        "bench-engine --model DIR [--backend cpu|MODULE.so] [--exact-f32] [--threads N]\n"
-        "             [--size WxH] [--frames N] [--repeat N] [--stages product,t5,dit,vae,encode]\n"
-        "             [--grid ROWSxCOLS] [--chunk N] [--pin] [--plan]\n";
+/* "1280x704" */
+static void pair(const char *text, int64_t *ret_a, int64_t *ret_b) {
+    if (sscanf(text, "%" SCNd64 "x%" SCNd64, ret_a, ret_b) == 2 && *ret_a > 0 && *ret_b > 0)
+        return;
+    (void)fprintf(stderr, "bench-engine: '%s' is not two numbers with an x between\n", text);
+    exit(2);
+}
+
+typedef struct Options {
+    const char *model, *backend, *stages;
+    BackendOptions device;
+    bool pin, plan;
+} Options;
+
+static void usage(void) {
+    (void)fputs("bench-engine --model DIR [--backend cpu|MODULE.so] [--exact-f32] [--threads N]\n"
+                "             [--size WxH] [--frames N] [--repeat N] [--stages "
+                "product,t5,dit,vae,encode]\n"
+                "             [--grid ROWSxCOLS] [--chunk N] [--pin] [--plan]\n",
+            stderr);
+    exit(2);
+}
+
+static void parse_options(int argc, char **argv, Options *o, Bench *b) {
+    static const struct option options[] = {{"model", required_argument, NULL, 'm'},
+            {"backend", required_argument, NULL, 'b'}, {"exact-f32", no_argument, NULL, 'e'},
+            {"threads", required_argument, NULL, 't'}, {"size", required_argument, NULL, 's'},
+            {"frames", required_argument, NULL, 'f'}, {"repeat", required_argument, NULL, 'r'},
+            {"stages", required_argument, NULL, 'S'}, {"grid", required_argument, NULL, 'g'},
+            {"chunk", required_argument, NULL, 'c'}, {"pin", no_argument, NULL, 'p'},
+            {"plan", no_argument, NULL, 'P'}, {0}};
+    for (int c; (c = getopt_long(argc, argv, "", options, NULL)) != -1;) {
+        if (c == 'm')
+            o->model = optarg;
+        else if (c == 'b')
+            o->backend = optarg;
+        else if (c == 'e')
+            o->device.exact_f32 = true;
+        else if (c == 't')
+            o->device.n_threads = (int)number(optarg, 0, 1024);
+        else if (c == 's')
+            pair(optarg, &b->width, &b->height);
+        else if (c == 'f')
+            b->frames = number(optarg, 1, 10000);
+        else if (c == 'r')
+            b->repeat = number(optarg, 1, MAX_REPEAT);
+        else if (c == 'S')
+            o->stages = optarg;
+        else if (c == 'g')
+            pair(optarg, &b->grid.rows, &b->grid.cols);
+        else if (c == 'c')
+            b->chunk = number(optarg, 1, 10000);
+        else if (c == 'p')
+            o->pin = true;
+        else if (c == 'P')
+            o->plan = true;
+        else
+            usage();
+    }
+    if (!o->model)
+        usage();
+}
+
+/* The latents of the size that was asked for. */
+static void set_shape(Bench *b) {
+    const VaeDims *vae = &b->model->dims.vae;
+    Err err = {0};
+    b->c = b->model->dims.dit.in_channels;
+    b->t = vae_latent_frames(vae, b->frames);
+    b->h = b->height / vae->stride_s;
+    b->w = b->width / vae->stride_s;
+    if (dit_check_shape(&b->model->dims.dit, b->t, b->h, b->w, &err) < 0)
+        fail("--size, --frames", &err);
+    if (b->grid.rows > b->h || b->grid.cols > b->w)
+        fail("--grid", &(Err){.text = "a tile has a latent at least"});
+}
 
 int main(int argc, char **argv) {
-    enum {
-        MODEL = 1,
-        BACKEND,
-        EXACT,
-        THREADS,
-        SIZE,
-        FRAMES,
-        REPEAT,
-        STAGES,
-        GRID,
-        CHUNK,
-        PIN,
-        PLAN
-    };
-    static const struct option options[] = {{"model", required_argument, NULL, MODEL},
-            {"backend", required_argument, NULL, BACKEND}, {"exact-f32", no_argument, NULL, EXACT},
-            {"threads", required_argument, NULL, THREADS}, {"size", required_argument, NULL, SIZE},
-            {"frames", required_argument, NULL, FRAMES},
-            {"repeat", required_argument, NULL, REPEAT},
-            {"stages", required_argument, NULL, STAGES}, {"grid", required_argument, NULL, GRID},
-            {"chunk", required_argument, NULL, CHUNK}, {"pin", no_argument, NULL, PIN},
-            {"plan", no_argument, NULL, PLAN}, {0}};
-    bool pinned = false, planned = false;
-    const char *model = NULL, *backend = "cpu", *which = "t5,dit,vae,encode";
+    Options o = {.backend = "cpu", .stages = "t5,dit,vae,encode"};
     Bench b = {
             .width = 1280, .height = 704, .frames = 121, .repeat = 5, .grid = {1, 1}, .chunk = 1};
-    BackendOptions backend_options = {0};
-    for (int c; (c = getopt_long(argc, argv, "", options, NULL)) != -1;)
-        switch (c) {
-        case MODEL:
-            model = optarg;
-            break;
-        case BACKEND:
-            backend = optarg;
-            break;
-        case EXACT:
-            backend_options.exact_f32 = true;
-            break;
-        case THREADS:
-            backend_options.n_threads = (int)number(optarg, 0, 1024);
-            break;
-        case SIZE:
-            if (sscanf(optarg, "%" SCNd64 "x%" SCNd64, &b.width, &b.height) != 2)
-                return 2;
-            break;
-        case FRAMES:
-            b.frames = number(optarg, 1, 10000);
-            break;
-        case REPEAT:
-            b.repeat = number(optarg, 1, MAX_REPEAT);
-            break;
-        case STAGES:
-            which = optarg;
-            break;
-        case GRID:
-            if (sscanf(optarg, "%" SCNd64 "x%" SCNd64, &b.grid.rows, &b.grid.cols) != 2)
-                return 2;
-            break;
-        case CHUNK:
-            b.chunk = number(optarg, 1, 10000);
-            break;
-        case PIN:
-            pinned = true;
-            break;
-        case PLAN:
-            planned = true;
-            break;
-        default:
-            (void)fputs(usage, stderr);
-            return 2;
-        }
-    if (!model) {
-        (void)fputs(usage, stderr);
-        return 2;
-    }
+    parse_options(argc, argv, &o, &b);
     Err err = {0};
     Manifest *manifest;
     Checkpoint *checkpoint;
     const BackendModule *module = &backend_cpu;
-    if (manifest_open(model, &manifest, &err) < 0 ||
+    if (manifest_open(o.model, &manifest, &err) < 0 ||
             checkpoint_open_files(manifest, &checkpoint, &err) < 0 ||
             model_new(checkpoint, &b.model, &err) < 0)
-        fail(model, &err);
-    if (!str_eq(backend, "cpu") && backend_load(backend, &module, &err) < 0)
-        fail(backend, &err);
-    if (backend_open(module, &backend_options, &b.backend, &err) < 0)
-        fail(backend, &err);
-    const VaeDims *vae = &b.model->dims.vae;
-    b.c = b.model->dims.dit.in_channels;
-    b.t = vae_latent_frames(vae, b.frames);
-    b.h = b.height / vae->stride_s;
-    b.w = b.width / vae->stride_s;
-    if (b.grid.rows < 1 || b.grid.rows > b.h || b.grid.cols < 1 || b.grid.cols > b.w)
-        fail("--grid", &(Err){.text = "a tile has a latent at least"});
-    if (pinned)
+        fail(o.model, &err);
+    if (!str_eq(o.backend, "cpu") && backend_load(o.backend, &module, &err) < 0)
+        fail(o.backend, &err);
+    if (backend_open(module, &o.device, &b.backend, &err) < 0)
+        fail(o.backend, &err);
+    set_shape(&b);
+    if (o.pin)
         pin(&b, checkpoint);
-    if (!planned)
+    if (!o.plan)
         load(&b, checkpoint);
     for (size_t i = 0; i < ARRAY_LEN(stages); i++)
-        if (strstr(which, stages[i].name))
-            (planned ? tell_plan : time_stage)(&b, i);
+        if (strstr(o.stages, stages[i].name))
+            (o.plan ? tell_plan : time_stage)(&b, i);
     model_free(b.model);
     backend_free(b.backend);
     checkpoint_free(checkpoint);
