@@ -384,7 +384,7 @@ static bool await_group(WeightGroup *g) {
 }
 
 void weights_need(WeightGroup *g, Stream *s) {
-    if (stream_is_planning(s))
+    if (stream_is_planning(s) || stream_failure(s, NULL) < 0)
         return;
     bool streamed = weights_is_streamed(g);
     if (streamed)

@@ -122,7 +122,8 @@ void weights_visit_copied(
 void weights_drop_group(WeightGroup *g);
 
 /* weights_need - later ops of s may use the group. Waits while it is expected; fails the stream
- * when it was not loaded. Worker thread. */
+ * when it was not loaded. Neither waits nor sends for anything on a failed stream, which will do no
+ * op. Worker thread. */
 void weights_need(WeightGroup *g, Stream *s);
 
 const char *weights_part(const Weights *w);

@@ -151,10 +151,58 @@ static void a_device_lost_between_phases_is_noticed(void **state) {
     bench_close(&b);
 }
 
+static const BackendOps *real_ops;
+static Progress *progress_of_run;
+static int n_imports;
+
+static void cancel_and_attend(Stream *s, const AttentionArgs *a) {
+    progress_of_run->cancelled = true;
+    n_imports = 0;
+    real_ops->attention(s, a);
+}
+
+static void count_imports(Stream *s, const WeightImport *all, size_t n) {
+    n_imports++;
+    real_ops->weight_import(s, all, n);
+}
+
+/* The first attention, in the text encoder's first layer, sees the request cancelled: no layer is
+ * sent for after that, and the next run finds all as it must be. */
+static void a_cancelled_run_sends_for_no_more_layers(void **state) {
+    uint64_t peak[N_RESIDENCIES];
+    Workspaces w;
+    Request r = with_long_prompts(still);
+    plan_peaks(&r, peak, &w);
+    Bench b;
+    Err err = {0};
+    assert_int_equal(bench_open_for(&b, &r, peak[RESIDENCY_STREAMED], &err), 0);
+    assert_string_equal(pipeline_residency(b.pipeline), "layers streamed");
+    bench_load(&b);
+    Digest wanted = run(&b, &r, NULL);
+
+    static BackendOps cancelling;
+    real_ops = b.backend->ops;
+    cancelling = *real_ops;
+    cancelling.attention = cancel_and_attend;
+    cancelling.weight_import = count_imports;
+    b.backend->ops = &cancelling;
+    Frames frames = {0};
+    Progress progress = {0};
+    progress_of_run = &progress;
+    assert_int_equal(
+            pipeline_run(b.pipeline, &r, NULL, &progress, take, &frames, &err), -ECANCELED);
+    assert_int_equal(n_imports, 0);
+    b.backend->ops = real_ops;
+    Digest d = run(&b, &r, NULL);
+    assert_true(digest_eq(&d, &wanted));
+    bench_close(&b);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
             cmocka_unit_test(the_choice_leaves_room_for_the_longest_prompts),
             cmocka_unit_test(short_prompts_are_served_where_long_ones_do_not_fit),
+            cmocka_unit_test(a_cancelled_run_sends_for_no_more_layers),
             cmocka_unit_test(a_device_lost_between_phases_is_noticed),
             cmocka_unit_test(reserved_memory_does_for_the_longest_prompts),
             cmocka_unit_test(a_change_of_phase_stays_within_the_plan),
