@@ -66,6 +66,20 @@ static int write_text(const char *path, const char *text) {
     return fd < 0 ? -errno : io_write_all(fd, text, strlen(text));
 }
 
+uint64_t hugepages_default_bytes(const char *meminfo) {
+    unsigned long long kib;
+    const char *line = strstr(meminfo, "Hugepagesize:");
+    return line && sscanf(line, "Hugepagesize: %llu kB", &kib) == 1 ? kib * KIB : 0;
+}
+
+/* Whether /proc/sys/vm counts the pages that are meant here: the kernel's command line may say
+ * otherwise, and so many pages of 1 GiB would be all of the memory. */
+static bool are_default(void) {
+    char text[8192];
+    return read_text(AT_FDCWD, "/proc/meminfo", text, sizeof(text)) == 0 &&
+           hugepages_default_bytes(text) == HUGEPAGE_BYTES;
+}
+
 /* A container may leave only one of the two places writable. */
 static int write_counter(const char *sysfs, const char *name, uint64_t value, Err *err) {
     _cleanup_free_ char *path = str_format("%s/%s", sysfs ? sysfs : default_sysfs, name);
@@ -74,7 +88,7 @@ static int write_counter(const char *sysfs, const char *name, uint64_t value, Er
     if (!path || !proc || !text)
         return err_set(err, -ENOMEM, "no memory for a path");
     int r = write_text(path, text);
-    if (r < 0 && !sysfs && write_text(proc, text) == 0)
+    if (r < 0 && !sysfs && are_default() && write_text(proc, text) == 0)
         r = 0;
     return r < 0 ? err_set(err, r, "cannot write %s to '%s': %s", text, path, strerror(-r)) : 0;
 }

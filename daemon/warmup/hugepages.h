@@ -1,4 +1,4 @@
-/* hugepages - how many huge pages of the default 2 MiB the kernel has, and asking it for more. */
+/* hugepages - how many huge pages of 2 MiB the kernel has, and asking it for more. */
 #ifndef PREHEAT_WARMUP_HUGEPAGES_H
 #define PREHEAT_WARMUP_HUGEPAGES_H
 
@@ -44,6 +44,10 @@ int hugepages_reserve(const char *sysfs, HugePagesMode mode, uint64_t wanted, co
 
 /* hugepages_unbroken - pages of 2 MiB that /proc/buddyinfo's text has in one piece. */
 uint64_t hugepages_unbroken(const char *buddyinfo);
+
+/* hugepages_default_bytes - the size that the kernel's settings below /proc/sys/vm are about, from
+ * /proc/meminfo's text; 0 when it has none. */
+uint64_t hugepages_default_bytes(const char *meminfo);
 
 /* hugepages_set - the kernel's setting for that mode, lowered as well as raised. Returns 0 or
  * negative errno of writing. */

@@ -630,6 +630,16 @@ static void unbroken_pages_are_counted(void **state) {
     assert_int_equal(hugepages_unbroken("zone\nzone Normal\nNode 0, zone X 1 2 3\nrubbish"), 0);
 }
 
+static void default_size_is_told(void **state) {
+    assert_int_equal(hugepages_default_bytes(""), 0);
+    assert_int_equal(hugepages_default_bytes("Hugepagesize:"), 0);
+    assert_int_equal(hugepages_default_bytes("HugePages_Surp:        0\n"
+                                             "Hugepagesize:       2048 kB\n"
+                                             "Hugetlb:               0 kB\n"),
+            HUGEPAGE_BYTES);
+    assert_int_equal(hugepages_default_bytes("Hugepagesize:    1048576 kB\n"), (uint64_t)1 << 30);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
             cmocka_unit_test(both_readers_fill),
@@ -651,6 +661,7 @@ int main(void) {
             cmocka_unit_test(places_are_tried_in_turn),
             cmocka_unit_test(other_models_are_dropped),
             cmocka_unit_test(unbroken_pages_are_counted),
+            cmocka_unit_test(default_size_is_told),
             cmocka_unit_test(counters_are_raised_never_lowered),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
