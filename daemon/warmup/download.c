@@ -269,11 +269,12 @@ static int wait_for(const Download *d, RemoteGet *g) {
 
 static int fetch_whole(Download *d, Err *err) {
     size_t next = 0, missing;
+    uint64_t not_before = 0;
     while (next_missing(d, &next, &missing)) {
         RemoteGet g = {.path = path_of(d),
                 .bytes = manifest_file(d->m, d->file)->bytes,
                 .file_bytes = manifest_file(d->m, d->file)->bytes,
-                .not_before = d->attempts[missing] ? clock_deadline(d->o->retry_delay_usec) : 0,
+                .not_before = not_before,
                 .take = take_file_bytes,
                 .context = d};
         remote_submit(d->remote, &g);
@@ -286,8 +287,15 @@ static int fetch_whole(Download *d, Err *err) {
             return r;
         }
         next = 0;
-        if (next_missing(d, &next, &missing) && next_attempt(d, missing) == 0)
-            return verify_chunk(d, missing, err);
+        if (!next_missing(d, &next, &missing))
+            return 0;
+        not_before = next_attempt(d, missing);
+        if (not_before == 0) { /* the last attempt; what was wrong may have been the reading */
+            r = verify_chunk(d, missing, err);
+            if (r < 0)
+                return r;
+            chunk_is_there(d, missing);
+        }
         next = 0;
     }
     return 0;

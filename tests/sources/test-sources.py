@@ -346,6 +346,25 @@ def ranges_ignored_and_dropped(b):
         b.check_cache()
 
 
+def whole_files_that_are_wrong_wait_longer_each_time(b):
+    with Server(b.site) as s:
+        asked = []
+
+        def answer(reply):
+            if DIT in reply.request.path and reply.request.range in (None, (0, len(reply.data))):
+                asked.append(time.monotonic())
+                damaged = bytearray(reply.data)
+                damaged[-100] ^= 1
+                reply.data = bytes(damaged) if len(asked) < 4 else reply.data
+            reply.whole()
+        s.answer = answer
+        b.configure(s.url("/models/wan"), connections=1, warmup={"retry_delay": "200ms", "retries": 3})
+        b.run()
+        pauses = [after - before for before, after in zip(asked, asked[1:])]
+        assert len(pauses) == 3 and all(p > wanted for p, wanted in zip(pauses, (.19, .39, .79))), pauses
+        b.check_cache()
+
+
 @both_modes
 def stalls_are_broken_off(b, s, mode):
     stalled, left = [], threading.Event()
@@ -852,6 +871,7 @@ CASES = [direct_leaves_the_disk_alone, cache_is_filled_once, official_files_come
          answers_that_promise_more_are_taken_up, answers_without_bytes_are_given_up, wrong_bytes_are_fetched_again,
          wrong_bytes_for_ever_are_never_handed_out,
          busy_servers_are_waited_for, servers_that_stay_busy_are_given_up, ranges_ignored, ranges_ignored_and_dropped,
+         whole_files_that_are_wrong_wait_longer_each_time,
          stalls_are_broken_off, bandwidth_is_kept, ranges_that_do_not_fit_are_refused, files_that_changed_are_told,
          manifests_are_checked, digest_is_pinned, new_manifest_replaces_the_old_one, another_source_is_another_model,
          redirects_stay_with_http, token_is_sent, killed_and_resumed, killed_at_any_moment, terminated_keeps_what_is_there,
