@@ -74,17 +74,10 @@ static int check_byte_order(int fd, const Zip *z, const char *prefix, int n_pref
     return r;
 }
 
-static int by_offset(const void *a, const void *b) {
-    const PthEntry *x = a, *y = b;
-    if (x->offset != y->offset)
-        return x->offset < y->offset ? -1 : 1;
-    return x->bytes < y->bytes ? -1 : x->bytes > y->bytes;
-}
-
 /* Other tables may rely on it that two tensors are the same bytes or have none in common. */
 static int check_overlap(const Pth *p, Err *err) {
     for (size_t i = 1; i < p->n_entries; i++) {
-        const PthEntry *a = &p->entry[i - 1], *b = &p->entry[i];
+        const WeightEntry *a = &p->entry[i - 1], *b = &p->entry[i];
         bool same = a->offset == b->offset && a->bytes == b->bytes;
         if (!same && a->bytes > 0 && a->offset + a->bytes > b->offset)
             return err_set(err, -EBADMSG,
@@ -95,7 +88,7 @@ static int check_overlap(const Pth *p, Err *err) {
 }
 
 static int place_tensor(const Zip *z, const char *prefix, int n_prefix, const PickleTensor *t,
-        PthEntry *ret, Err *err) {
+        WeightEntry *ret, Err *err) {
     const ZipEntry *e = NULL;
     int r = find_entry(z, prefix, n_prefix, "data/", t->storage, &e, err);
     if (r < 0)
@@ -109,7 +102,8 @@ static int place_tensor(const Zip *z, const char *prefix, int n_prefix, const Pi
                 "its tensor '%s' is in a storage of %ju elements %s, the entry '%s' has %ju bytes",
                 t->name, (uintmax_t)t->storage_count, dtype_name(t->dtype), e->name,
                 (uintmax_t)e->bytes);
-    *ret = (PthEntry){.name = t->name,
+    *ret = (WeightEntry){.name = t->name,
+            .dtype_name = dtype_name(t->dtype),
             .dtype = t->dtype,
             .rank = t->rank,
             .offset = e->offset + t->first * size,
@@ -123,7 +117,7 @@ static int place_tensors(const Zip *z, const char *prefix, int n_prefix, Pth *p,
     if (!p->entry)
         return err_set(err, -ENOMEM, "no memory for %zu tensors", p->pickle.n_tensors);
     for (; p->n_entries < p->pickle.n_tensors; p->n_entries++) {
-        PthEntry *e = &p->entry[p->n_entries];
+        WeightEntry *e = &p->entry[p->n_entries];
         int r = place_tensor(z, prefix, n_prefix, &p->pickle.tensor[p->n_entries], e, err);
         if (r < 0)
             return r;
@@ -132,7 +126,7 @@ static int place_tensors(const Zip *z, const char *prefix, int n_prefix, Pth *p,
                     "its tensor '%s' is before '%.*s%s', torch.save() writes that first", e->name,
                     n_prefix, prefix, pickle_name);
     }
-    qsort(p->entry, p->n_entries, sizeof(*p->entry), by_offset);
+    qsort(p->entry, p->n_entries, sizeof(*p->entry), weight_entry_by_offset);
     return check_overlap(p, err);
 }
 

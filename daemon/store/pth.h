@@ -11,18 +11,11 @@
 #define PREHEAT_STORE_PTH_H
 
 #include "store/pickle.h"
-
-typedef struct PthEntry {
-    const char *name; /* in the arena */
-    DType dtype;
-    int rank;
-    int64_t dim[VIEW_MAX_RANK];
-    uint64_t offset, bytes; /* in the file */
-} PthEntry;
+#include "store/weight-entry.h"
 
 typedef struct Pth {
     Pickle pickle;
-    PthEntry *entry; /* ordered by offset */
+    WeightEntry *entry; /* ordered by offset */
     size_t n_entries;
     uint64_t head_bytes;
 } Pth;

@@ -56,7 +56,7 @@ static int check_metadata(const json_t *metadata, Err *err) {
     return 0;
 }
 
-static int read_dtype(const json_t *j, SafetensorsEntry *e, unsigned *ret_bits, Err *err) {
+static int read_dtype(const json_t *j, WeightEntry *e, unsigned *ret_bits, Err *err) {
     if (!json_is_string(j))
         return err_set(err, -EBADMSG, "tensor '%s' has no text 'dtype'", e->name);
     for (size_t i = 0; i < ARRAY_LEN(known); i++) {
@@ -72,7 +72,7 @@ static int read_dtype(const json_t *j, SafetensorsEntry *e, unsigned *ret_bits, 
 }
 
 /* ret_count is the number of elements. */
-static int read_shape(const json_t *j, SafetensorsEntry *e, uint64_t *ret_count, Err *err) {
+static int read_shape(const json_t *j, WeightEntry *e, uint64_t *ret_count, Err *err) {
     if (!json_is_array(j))
         return err_set(err, -EBADMSG, "tensor '%s' has no array 'shape'", e->name);
     if (json_array_size(j) > VIEW_MAX_RANK)
@@ -95,7 +95,7 @@ static int read_shape(const json_t *j, SafetensorsEntry *e, uint64_t *ret_count,
     return 0;
 }
 
-static int read_offsets(const json_t *j, uint64_t data_bytes, SafetensorsEntry *e, Err *err) {
+static int read_offsets(const json_t *j, uint64_t data_bytes, WeightEntry *e, Err *err) {
     if (!json_is_array(j) || json_array_size(j) != 2)
         return err_set(err, -EBADMSG, "tensor '%s' has no pair 'data_offsets'", e->name);
     const json_t *a = json_array_get(j, 0), *b = json_array_get(j, 1);
@@ -110,7 +110,7 @@ static int read_offsets(const json_t *j, uint64_t data_bytes, SafetensorsEntry *
     return 0;
 }
 
-static int read_entry(const json_t *j, uint64_t data_bytes, SafetensorsEntry *e, Err *err) {
+static int read_entry(const json_t *j, uint64_t data_bytes, WeightEntry *e, Err *err) {
     if (!json_is_object(j))
         return err_set(err, -EBADMSG, "tensor '%s' is not described by an object", e->name);
     unsigned bits = 0;
@@ -134,19 +134,10 @@ static int read_entry(const json_t *j, uint64_t data_bytes, SafetensorsEntry *e,
     return 0;
 }
 
-/* Empty tensors sort before the one that begins at the same place, else they would look like an
- * overlap. */
-static int by_offset(const void *a, const void *b) {
-    const SafetensorsEntry *x = a, *y = b;
-    if (x->offset != y->offset)
-        return x->offset < y->offset ? -1 : 1;
-    return x->bytes < y->bytes ? -1 : x->bytes > y->bytes;
-}
-
 static int check_filled(const Safetensors *s, uint64_t data_bytes, Err *err) {
     uint64_t at = 0;
     for (size_t i = 0; i < s->n_entries; i++) {
-        const SafetensorsEntry *e = &s->entry[i];
+        const WeightEntry *e = &s->entry[i];
         if (e->offset != at)
             return err_set(err, -EBADMSG, "tensor '%s' begins at data byte %ju, %s %ju", e->name,
                     (uintmax_t)e->offset,
@@ -176,7 +167,7 @@ static int read_entries(const json_t *top, uint64_t data_bytes, Safetensors *s, 
         if (str_eq(key, "__metadata__")) {
             r = check_metadata(value, err);
         } else {
-            SafetensorsEntry *e = &s->entry[s->n_entries++];
+            WeightEntry *e = &s->entry[s->n_entries++];
             e->name = arena_strndup(&s->arena, key, strlen(key));
             if (!e->name)
                 return err_set(err, -ENOMEM, "no memory for a tensor's name");
@@ -185,7 +176,7 @@ static int read_entries(const json_t *top, uint64_t data_bytes, Safetensors *s, 
         if (r < 0)
             return r;
     }
-    qsort(s->entry, s->n_entries, sizeof(*s->entry), by_offset);
+    qsort(s->entry, s->n_entries, sizeof(*s->entry), weight_entry_by_offset);
     return check_filled(s, data_bytes, err);
 }
 

@@ -7,10 +7,7 @@
 
 #include "base/arena.h"
 #include "base/err.h"
-#include "tensor/dtype.h"
-#include "tensor/view.h"
-
-#include <stdint.h>
+#include "store/weight-entry.h"
 
 enum {
     SAFETENSORS_PREFIX = 8,               /* bytes of the header's length, little-endian */
@@ -18,18 +15,9 @@ enum {
     SAFETENSORS_MAX_TENSORS = 1000 * 1000 /* this model has 1,263; a header could name 3 million */
 };
 
-typedef struct SafetensorsEntry {
-    const char *name;       /* in the arena */
-    const char *dtype_name; /* static; one of the format's 22 */
-    DType dtype;            /* N_DTYPES for those that preheat does not compute with */
-    int rank;
-    int64_t dim[VIEW_MAX_RANK];
-    uint64_t offset, bytes; /* in the file, not in its data */
-} SafetensorsEntry;
-
 typedef struct Safetensors {
     Arena arena;
-    SafetensorsEntry *entry; /* ordered by offset, then as in the header */
+    WeightEntry *entry; /* ordered by offset; dtype_name is one of the format's 22 */
     size_t n_entries;
     uint64_t head_bytes; /* where the data begins */
 } Safetensors;

@@ -59,12 +59,12 @@ static int add_tensor(const DraftSource *s, ManifestTensor t, const char *path, 
     return 0;
 }
 
-static int add_entries(
-        const DraftSource *s, const char *part, const Safetensors *st, const char *path, Err *err) {
+/* Of the file that will be the next in the draft. */
+static int add_entries(const DraftSource *s, const char *part, const char *path,
+        const WeightEntry *entry, size_t n, Err *err) {
     uint32_t file = (uint32_t)(s->draft->files.size / sizeof(ManifestFile));
     int r = 0;
-    for (size_t i = 0; r == 0 && i < st->n_entries; i++) {
-        const SafetensorsEntry *e = &st->entry[i];
+    for (const WeightEntry *e = entry; r == 0 && e < entry + n; e++) {
         if (e->dtype == N_DTYPES)
             return err_set(err, -EBADMSG,
                     "'%s': tensor '%s' is %s, preheat reads F32, F16, BF16, F64, U8, I32 and I64",
@@ -92,14 +92,13 @@ static int read_safetensors(const DraftSource *s, const char *part, int fd, cons
     r = safetensors_parse(head, f->head_bytes, f->bytes, &st, err);
     if (r < 0)
         return err_prefix(err, r, "'%s'", path);
-    r = add_entries(s, part, &st, path, err);
+    r = add_entries(s, part, path, st.entry, st.n_entries, err);
     safetensors_done(&st);
     return r;
 }
 
 static int read_pth(const DraftSource *s, const char *part, int fd, const char *path,
         ManifestFile *f, Err *err) {
-    uint32_t file = (uint32_t)(s->draft->files.size / sizeof(ManifestFile));
     _cleanup_free_ char *head = NULL;
     Pth p;
     int r = pth_read(fd, f->bytes, &p, err);
@@ -107,18 +106,8 @@ static int read_pth(const DraftSource *s, const char *part, int fd, const char *
         return err_prefix(err, r, "'%s'", path);
     f->head_bytes = p.head_bytes;
     r = read_head(fd, path, f, &head, err);
-    for (size_t i = 0; r == 0 && i < p.n_entries; i++) {
-        const PthEntry *e = &p.entry[i];
-        ManifestTensor t = {.part = part,
-                .name = e->name,
-                .file = file,
-                .dtype = e->dtype,
-                .rank = e->rank,
-                .offset = e->offset,
-                .bytes = e->bytes};
-        memcpy(t.dim, e->dim, sizeof(t.dim));
-        r = add_tensor(s, t, path, err);
-    }
+    if (r == 0)
+        r = add_entries(s, part, path, p.entry, p.n_entries, err);
     pth_done(&p);
     return r;
 }

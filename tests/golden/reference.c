@@ -54,7 +54,7 @@ void reference_close(Reference *f) {
     *f = (Reference){0};
 }
 
-static const SafetensorsEntry *find(const Reference *f, const char *name) {
+static const WeightEntry *find(const Reference *f, const char *name) {
     for (size_t i = 0; i < f->head.n_entries; i++)
         if (str_eq(f->head.entry[i].name, name))
             return &f->head.entry[i];
@@ -67,7 +67,7 @@ bool reference_has(const Reference *f, const char *name) {
 
 int reference_get(const Reference *f, const char *name, DType dtype, int rank, const int64_t dim[],
         View *ret, Err *err) {
-    const SafetensorsEntry *e = find(f, name);
+    const WeightEntry *e = find(f, name);
     if (!e)
         return err_set(err, -ENOENT, "there is no tensor '%s'", name);
     bool same = e->dtype == dtype && e->rank == rank;

@@ -33,7 +33,7 @@ static int read_corpus(const char *name, Pth *ret, Err *err) {
     return r;
 }
 
-static const PthEntry *find(const Pth *p, const char *name) {
+static const WeightEntry *find(const Pth *p, const char *name) {
     for (size_t i = 0; i < p->n_entries; i++)
         if (str_eq(p->entry[i].name, name))
             return &p->entry[i];
@@ -63,7 +63,7 @@ static void entries_are_where_the_bytes_are(void **state) {
     Pth p;
     int fd = open_corpus("dict", &n);
     assert_int_equal(pth_read(fd, n, &p, NULL), 0);
-    const PthEntry *a = find(&p, "a"), *c = find(&p, "c");
+    const WeightEntry *a = find(&p, "a"), *c = find(&p, "c");
     assert_int_equal(a->dtype, DTYPE_BF16);
     assert_int_equal(a->rank, 2);
     assert_int_equal(a->dim[0], 3);
