@@ -15,6 +15,7 @@
  * Exit status: 0; 1 when it failed; by SIGTERM when told to stop; by SIGALRM when time was up and
  * the disk did not answer; 2 for a wrong command line; 78 for a bad configuration. */
 #include "preheat-configured.h"
+#include "preheat-warmup-reserve.h"
 #include "preheat-warmup-supply.h"
 
 #include "base/cleanup.h"
@@ -29,10 +30,8 @@
 #include "store/manifest.h"
 #include "warmup/fill.h"
 #include "warmup/hugepages.h"
-#include "warmup/numa.h"
 #include "warmup/place.h"
 #include "warmup/priority.h"
-#include "warmup/reservation.h"
 
 #include <getopt.h>
 #include <libgen.h>
@@ -427,16 +426,6 @@ static int look_at_manifest(const Warmup *w, Manifest **ret, Err *err) {
                       : manifest_open(w->model, ret, err);
 }
 
-/* What pages of 1 GiB that are free leave for those of 2 MiB; a second file has a header, too. */
-static uint64_t pages_of_2m(const Manifest *m) {
-    uint64_t pages = manifest_segment_bytes(m) / HUGEPAGE_BYTES, each = GIB / HUGEPAGE_BYTES;
-    HugePages h;
-    if (hugepages_read(GIGANTIC_SYSFS, &h, NULL) < 0 || hugepages_available(&h) == 0)
-        return pages;
-    uint64_t rest = pages - MIN(pages, hugepages_available(&h) * each);
-    return rest ? MIN(rest + 1, pages) : 0;
-}
-
 static int run_reserve(const Warmup *w, Err *err) {
     _cleanup_(manifest_freep) Manifest *m = NULL;
     int r = look_at_manifest(w, &m, err);
@@ -445,78 +434,15 @@ static int run_reserve(const Warmup *w, Err *err) {
         err_clear(err);
         return 0;
     }
-    if (r < 0)
-        return r;
-    uint64_t wanted = pages_of_2m(m);
-    int64_t mode = w->config->warmup.reserve;
-    if (mode == CONFIG_RESERVE_NONE) {
-        log_info("reserve = none: leaving the kernel's huge pages as they are, %ju are needed",
-                (uintmax_t)wanted);
-        return 0;
-    }
-    HugePages h = {0};
-    Reservation made = {
-            .mode = mode == CONFIG_RESERVE_PERMANENT ? HUGEPAGES_PERMANENT : HUGEPAGES_SURPLUS};
-    _cleanup_free_ char *node = str_format(
-            "/sys/devices/system/node/node%d/hugepages/hugepages-2048kB", numa_gpu_node());
-    if (!node)
-        return err_set(err, -ENOMEM, "no memory for a path");
-    r = hugepages_read(NULL, &h, err);
-    if (r == 0) {
-        made.before = reservation_setting(made.mode, &h);
-        r = hugepages_reserve(NULL, made.mode, wanted, numa_gpu_node() < 0 ? NULL : node, &h, err);
-        made.after = reservation_setting(made.mode, &h);
-    }
-    if (r == -EROFS) { /* a container */
-        log_warning("%s; leaving it, %ju are needed", err_text(err), (uintmax_t)wanted);
-        err_clear(err);
-        return 0;
-    }
-    if (r == 0 && w->o->note)
-        r = reservation_save(w->o->note, &made, err);
-    if (r < 0)
-        return r;
-    uint64_t got = mode == CONFIG_RESERVE_PERMANENT ? h.total : h.overcommit;
-    log_line(got < wanted ? LOG_WARNING : LOG_INFO, NULL,
-            "huge pages of 2 MiB, %s: wanted %ju, got %ju%s",
-            mode == CONFIG_RESERVE_PERMANENT ? "permanent" : "surplus allowed", (uintmax_t)wanted,
-            (uintmax_t)got, got < wanted ? ", the warm-up will use shared memory" : "");
-    return 0;
-}
-
-/* Needs no configuration: what was taken is given back whatever became of that. */
-static int run_unreserve(const char *note, Err *err) {
-    Reservation made;
-    int r = reservation_take_back(NULL, note, &made, err);
-    if (r < 0 || r == RESERVATION_NONE)
-        return r < 0 ? r : 0;
-    const char *what = made.mode == HUGEPAGES_PERMANENT ? "huge pages of 2 MiB"
-                                                        : "surplus huge pages of 2 MiB allowed";
-    if (r == RESERVATION_CHANGED)
-        log_notice("%s: no longer %ju, somebody else has changed it, leaving it", what,
-                (uintmax_t)made.after);
-    else
-        log_info("%s: %ju again, was %ju", what, (uintmax_t)made.before, (uintmax_t)made.after);
-    return 0;
+    const Reserve how = {
+            .segment = w->segment, .mode = w->config->warmup.reserve, .note = w->o->note};
+    return r < 0 ? r : reserve_pages(m, &how, err);
 }
 
 static int run_print(const Warmup *w, Err *err) {
     _cleanup_(manifest_freep) Manifest *m = NULL;
-    HugePages h = {0};
     int r = look_at_manifest(w, &m, err);
-    if (r == 0)
-        r = hugepages_read(NULL, &h, err);
-    if (r < 0)
-        return r;
-    uint64_t wanted = manifest_segment_bytes(m) / HUGEPAGE_BYTES;
-    (void)printf("needed      %ju pages of 2 MiB (%ju MiB)\n"
-                 "available   %ju (%ju free, %ju of them promised, surplus %ju of %ju)\n"
-                 "for now     sysctl vm.nr_overcommit_hugepages=%ju\n"
-                 "from boot   hugepagesz=2M hugepages=%ju on the kernel command line\n",
-            (uintmax_t)wanted, (uintmax_t)(wanted * 2), (uintmax_t)hugepages_available(&h),
-            (uintmax_t)h.free, (uintmax_t)h.promised, (uintmax_t)h.surplus, (uintmax_t)h.overcommit,
-            (uintmax_t)wanted, (uintmax_t)wanted);
-    return 0;
+    return r < 0 ? r : reserve_print(m, err);
 }
 
 static int run_verify(const Warmup *w, Err *err) {
@@ -689,7 +615,7 @@ int main(int argc, char **argv) {
     _cleanup_(config_freep) Config *config = NULL;
     Err err = {0};
     if (o.mode == MODE_UNRESERVE) {
-        if (run_unreserve(o.note, &err) == 0)
+        if (reserve_take_back(o.note, &err) == 0)
             return EXIT_SUCCESS;
         log_error("%s", err_text(&err));
         return EXIT_FAILURE;
