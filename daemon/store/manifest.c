@@ -30,7 +30,13 @@ static int check_counts(const FormatHeader *h, size_t n, Err *err) {
     if (h->n_files < 1 || h->n_files > FORMAT_MAX_FILES || h->n_tensors > FORMAT_MAX_TENSORS ||
             h->n_chunks < 1 || h->n_smalls > FORMAT_MAX_SMALLS || h->text_bytes < 1 ||
             h->text_bytes > n || h->small_bytes > n)
-        return err_set(err, -EBADMSG, "its header has counts outside the limits");
+        return err_set(err, -EBADMSG,
+                "its header says %u files, %u tensors, %u chunks, %u small files, %ju and %ju "
+                "bytes of "
+                "texts and small files; of files 1 to %d are possible, up to %d tensors, of chunks "
+                "and texts 1 or more, up to %d small files",
+                h->n_files, h->n_tensors, h->n_chunks, h->n_smalls, (uintmax_t)h->text_bytes,
+                (uintmax_t)h->small_bytes, FORMAT_MAX_FILES, FORMAT_MAX_TENSORS, FORMAT_MAX_SMALLS);
 
     uint64_t sum = sizeof(*h) + (uint64_t)h->n_files * sizeof(FormatFile) +
                    (uint64_t)h->n_tensors * sizeof(FormatTensor) +
@@ -94,10 +100,14 @@ static int decode_head(const Encoded *e, Manifest *m, Err *err) {
     if (e->text[h->text_bytes - 1] != '\0')
         return err_set(err, -EBADMSG, "its texts do not end in a NUL");
     if ((h->flags & ~(uint32_t)FORMAT_HAS_DIGESTS) || h->zero)
-        return err_set(err, -EBADMSG, "its header has unknown flags");
+        return err_set(err, -EBADMSG,
+                "its header has the flags 0x%x and 0x%x, known are 0x%x and 0", h->flags, h->zero,
+                FORMAT_HAS_DIGESTS);
     if (h->chunk_size < CHUNK_SIZE_MIN || h->chunk_size > CHUNK_SIZE_MAX ||
             h->chunk_size % SEGMENT_PAGE)
-        return err_set(err, -EBADMSG, "its chunk size is %ju", (uintmax_t)h->chunk_size);
+        return err_set(err, -EBADMSG,
+                "its chunk size is %ju bytes, it must be a multiple of 2 MiB from 2 MiB to 1 GiB",
+                (uintmax_t)h->chunk_size);
     m->head = *h;
     m->root = text_at(e, h->root);
     if (!m->root || m->root[0] != '/')
@@ -120,7 +130,10 @@ static int decode_files(const Encoded *e, Manifest *m, Err *err) {
         if (!path_is_plain(path))
             return err_set(err, -EBADMSG, "its file %u has a path that leaves the model", i);
         if (f->bytes < 1 || f->bytes > FORMAT_MAX_FILE_BYTES || f->head_bytes > f->bytes || f->zero)
-            return err_set(err, -EBADMSG, "its file '%s' has impossible sizes", path);
+            return err_set(err, -EBADMSG,
+                    "its file '%s' has %ju bytes, %ju of them a header; 1 to %ju are possible",
+                    path, (uintmax_t)f->bytes, (uintmax_t)f->head_bytes,
+                    (uintmax_t)FORMAT_MAX_FILE_BYTES);
         if (f->segment_offset != at)
             return err_set(err, -EBADMSG, "its file '%s' is at segment byte %ju, it must be at %ju",
                     path, (uintmax_t)f->segment_offset, (uintmax_t)at);
@@ -162,7 +175,11 @@ static int decode_tensors(const Encoded *e, Manifest *m, Err *err) {
         if (t->dtype >= N_DTYPES || t->rank > VIEW_MAX_RANK || t->file >= e->head->n_files ||
                 !tensor_fits(t, &m->file[t->file]))
             return err_set(err, -EBADMSG,
-                    "its tensor '%s' of '%s' has an impossible place or shape", d.name, d.part);
+                    "its tensor '%s' of '%s', of type %u and rank %u, cannot be the %ju bytes from "
+                    "%ju "
+                    "on of file %u",
+                    d.name, d.part, t->dtype, t->rank, (uintmax_t)t->bytes, (uintmax_t)t->offset,
+                    t->file);
         d.file = t->file;
         d.dtype = (DType)t->dtype;
         d.rank = (int)t->rank;
@@ -215,7 +232,11 @@ static int decode_chunks(const Encoded *e, Manifest *m, Err *err) {
                     size_add(c->offset, c->bytes, &end) && end <= m->file[c->file].bytes &&
                     (c->bytes % SEGMENT_PAGE == 0 || end == m->file[c->file].bytes);
         if (!good)
-            return err_set(err, -EBADMSG, "its chunk %u has an impossible place or size", i);
+            return err_set(err, -EBADMSG,
+                    "its chunk %u, of at most %ju bytes, cannot be the %ju bytes from %ju on of "
+                    "file %u",
+                    i, (uintmax_t)e->head->chunk_size, (uintmax_t)c->bytes, (uintmax_t)c->offset,
+                    c->file);
         m->chunk[i] = (ManifestChunk){c->file, c->offset, c->bytes, c->digest};
     }
     return check_cover(m, err);
@@ -230,7 +251,11 @@ static int decode_smalls(const Encoded *e, Manifest *m, Err *err) {
             return err_set(err, -EBADMSG, "its small file %u has a path that leaves the model", i);
         if (s->offset != at || at >= e->head->small_bytes || s->zero ||
                 s->bytes >= e->head->small_bytes - at || e->small_data[at + s->bytes] != '\0')
-            return err_set(err, -EBADMSG, "its small file '%s' has an impossible place", path);
+            return err_set(err, -EBADMSG,
+                    "its small file '%s' is %ju bytes from %ju on, it must be at %ju of %ju, a NUL "
+                    "behind it",
+                    path, (uintmax_t)s->bytes, (uintmax_t)s->offset, (uintmax_t)at,
+                    (uintmax_t)e->head->small_bytes);
         if (i > 0 && strcmp(m->small[i - 1].path, path) >= 0)
             return err_set(err, -EBADMSG, "its small file '%s' is out of order", path);
         m->small[i] = (ManifestSmall){path, e->small_data + at, s->bytes};

@@ -373,6 +373,58 @@ static char *read_manifest(const Model *model, const Manifest *m, size_t *ret_n)
     return data;
 }
 
+/* With the digest made right. */
+static void expect_refusal(char *data, size_t n, const char *found, const char *wanted) {
+    Digest none = {0}, right;
+    Manifest *m;
+    Err err = {0};
+    memcpy(data + offsetof(FormatHeader, digest), &none, sizeof(none));
+    right = digest_of(data, n);
+    memcpy(data + offsetof(FormatHeader, digest), &right, sizeof(right));
+    assert_int_equal(manifest_parse(data, n, &m, &err), -EBADMSG);
+    if (!strstr(err_text(&err), found) || !strstr(err_text(&err), wanted))
+        fail_msg("no '%s' and '%s' in: %s", found, wanted, err_text(&err));
+}
+
+static void refusals_name_what_was_found(void **state) {
+    Model model;
+    model_make_whole(&model, 2);
+    Manifest *m;
+    assert_int_equal(manifest_scan(model.dir, SEGMENT_PAGE, &m, NULL), 0);
+    size_t n;
+    char *data = read_manifest(&model, m, &n);
+    FormatHeader *h = (FormatHeader *)data;
+    FormatFile *f = (FormatFile *)(h + 1);
+    FormatTensor *t = (FormatTensor *)(f + h->n_files);
+    FormatChunk *c = (FormatChunk *)(t + h->n_tensors);
+    FormatSmall *s = (FormatSmall *)(c + h->n_chunks);
+    const FormatHeader good = *h;
+    h->n_files = 5000;
+    expect_refusal(data, n, "says 5000 files", "1 to 4096 are possible");
+    *h = good;
+    h->flags = 6;
+    expect_refusal(data, n, "flags 0x6", "known are 0x1");
+    *h = good;
+    h->chunk_size = 12345;
+    expect_refusal(data, n, "is 12345 bytes", "2 MiB to 1 GiB");
+    *h = good;
+    uint64_t bytes = f->bytes;
+    f->bytes = (uint64_t)1 << 43;
+    expect_refusal(data, n, "has 8796093022208 bytes", "1 to 4398046511104 are possible");
+    f->bytes = bytes;
+    t->rank++;
+    expect_refusal(data, n, "of type 2 and rank 3", "bytes from");
+    t->rank--;
+    c->offset++;
+    expect_refusal(data, n, "its chunk 0, of at most 2097152 bytes", "bytes from 1 on of file");
+    c->offset--;
+    s->offset = 7;
+    expect_refusal(data, n, "bytes from 7 on", "must be at 0");
+    free(data);
+    manifest_free(m);
+    model_done(&model);
+}
+
 /* Any flipped bit is found by the digest; with the digest made right again the checks of each field
  * must hold the line: parsing may succeed, but never reach outside. */
 static void damaged_manifests_are_refused(void **state) {
@@ -418,6 +470,7 @@ int main(void) {
             cmocka_unit_test(nonfinite_counts_by_type),
             cmocka_unit_test(one_build_at_a_time),
             cmocka_unit_test(interrupted_build_goes_on),
+            cmocka_unit_test(refusals_name_what_was_found),
             cmocka_unit_test(flipped_bits_are_noticed),
             cmocka_unit_test(damaged_manifests_are_refused),
     };
