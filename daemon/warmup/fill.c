@@ -324,10 +324,10 @@ static void tell_verifier(Fill *f) {
     }
 }
 
-/* Until the earliest retry is due or a tick has passed, whichever is first. */
+/* Until the earliest retry is due, if there is a slot for it, or a tick has passed. */
 static uint64_t pause_usec(const Fill *f) {
     uint64_t until = clock_deadline(FILL_TICK_USEC);
-    for (size_t i = 0; i < f->n_retries; i++)
+    for (size_t i = 0; i < f->n_retries && f->n_verifying < f->n_slots; i++)
         until = MIN(until, f->retry[i].not_before);
     return clock_left(until);
 }
