@@ -5,6 +5,7 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/io.h"
+#include "base/json.h"
 #include "base/str.h"
 #include "ctl/exit.h"
 #include "ctl/hugepages.h"
@@ -311,15 +312,13 @@ static void print_list(const json_t *list, FILE *out) {
 
 int model_list(const Config *config, const ModelListOptions *o, FILE *out, Err *err) {
     _cleanup_free_ char *dir = models_dir_of(config, o->models_dir);
-    json_t *list = json_array();
+    _cleanup_json_ json_t *list = json_array();
     if (!dir || !list)
         return err_set(err, -ENOMEM, "no memory for a list");
     struct dirent **entries = NULL;
     int n = scandir(dir, &entries, is_manifest, alphasort);
-    if (n < 0 && errno != ENOENT) {
-        json_decref(list);
+    if (n < 0 && errno != ENOENT)
         return err_set(err, -errno, "cannot read '%s': %s", dir, strerror(errno));
-    }
     for (int i = 0; i < n; i++) {
         list_one(dir, entries[i]->d_name, list);
         free(entries[i]);
@@ -331,7 +330,6 @@ int model_list(const Config *config, const ModelListOptions *o, FILE *out, Err *
     } else {
         print_list(list, out);
     }
-    json_decref(list);
     return 0;
 }
 
