@@ -61,8 +61,8 @@ void reader_region(Reader *r, int region, void *data, size_t bytes);
 /* reader_submit - starts a piece; *p belongs to the reader until reader_wait() returns it. */
 void reader_submit(Reader *r, ReadPiece *p);
 
-/* reader_cancel - pieces that may take long come back soon, with -ECANCELED; local ones are not
- * worth it. */
+/* reader_cancel - pieces from elsewhere come back soon, with -ECANCELED; what a disk was asked for
+ * cannot be taken back. */
 void reader_cancel(Reader *r);
 
 /* reader_wait - the next piece that is done, in any order.
