@@ -14,6 +14,13 @@ static const char *const phase_labels[N_PHASES] = {
         [PHASE_ENCODING_VIDEO] = "phase=\"encoding_video\"",
 };
 
+static const char *const start_labels[N_JOB_STARTS] = {
+        [JOB_START_COLD_DISK] = "start=\"cold_disk\"",
+        [JOB_START_COLD_HOST] = "start=\"cold_host\"",
+        [JOB_START_PARKED] = "start=\"parked\"",
+        [JOB_START_HOT] = "start=\"hot\"",
+};
+
 void queue_metrics_init(QueueMetrics *qm, Metrics *m) {
     static const char jobs[] = "preheat_jobs_total", jobs_help[] = "Jobs that ended, by outcome.";
     *qm = (QueueMetrics){0};
@@ -26,6 +33,10 @@ void queue_metrics_init(QueueMetrics *qm, Metrics *m) {
     qm->running = metrics_gauge(m, "preheat_jobs_running", NULL, "Jobs in the worker's hands.");
     qm->seconds = metrics_histogram(m, "preheat_job_seconds", NULL,
             "Time of completed jobs, from their start to their file.", bounds, ARRAY_LEN(bounds));
+    for (int s = 0; s < N_JOB_STARTS; s++)
+        if (start_labels[s])
+            qm->starts[s] = metrics_counter(m, "preheat_job_starts_total", start_labels[s],
+                    "Completed jobs, by where they found the weights.");
     for (int p = 0; p < N_PHASES; p++)
         if (phase_labels[p])
             qm->phase_seconds[p] =
@@ -49,6 +60,8 @@ void queue_metrics_count(QueueMetrics *qm, const JobOutcome *o, uint64_t usec) {
     }
     metric_add(qm->completed, 1);
     metric_observe(qm->seconds, (double)usec / 1e6);
+    if (qm->starts[o->report.start])
+        metric_add(qm->starts[o->report.start], 1);
     for (int p = 0; p < N_PHASES; p++)
         if (qm->phase_seconds[p] && o->phase_usec[p])
             metric_observe(qm->phase_seconds[p], (double)o->phase_usec[p] / 1e6);

@@ -8,6 +8,7 @@
 typedef struct QueueMetrics {
     Metric *completed, *failed, *cancelled; /* NULL, as all here, when nothing is counted */
     Metric *queued, *running;
+    Metric *starts[N_JOB_STARTS];
     Metric *seconds, *phase_seconds[N_PHASES];
 } QueueMetrics;
 

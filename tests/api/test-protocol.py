@@ -535,10 +535,11 @@ def metrics_count():
         assert 'preheat_jobs_total{outcome="completed"} 1\n' in text
         assert 'preheat_jobs_total{outcome="failed"} 1\n' in text
         assert 'preheat_http_answers_total{class="4xx"} 1\n' in text
+        assert sum(int(n) for n in re.findall(r'^preheat_job_starts_total\{start="\w+"\} (\d+)$', text, re.M)) == 1
         assert 'preheat_job_phase_seconds_count{phase="denoising"} 1\n' in text
         families = re.findall(r"^# TYPE (\w+) ", text, re.M)
         page = PAGE.read_text()
-        assert len(families) >= 7 and not [f for f in families if f not in page], families
+        assert len(families) >= 8 and not [f for f in families if f not in page], families
 
 
 def retention_is_shown_and_kept():
