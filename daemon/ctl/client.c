@@ -80,7 +80,11 @@ static int ask_stop(void *context, curl_off_t a, curl_off_t b, curl_off_t c, cur
 
 static int set_up(Client *c, const char *path, Answer *a, Err *err) {
     const ClientOptions *o = &c->options;
-    _cleanup_free_ char *url = str_format("%s%s", o->url ? o->url : "http://localhost", path);
+    const char *base = o->url ? o->url : "http://localhost";
+    size_t n = strlen(base);
+    while (n > 0 && base[n - 1] == '/') /* path has one */
+        n--;
+    _cleanup_free_ char *url = str_format("%.*s%s", (int)n, base, path);
     if (!url)
         return err_set(err, -ENOMEM, "no memory for an address");
     curl_easy_reset(c->curl);

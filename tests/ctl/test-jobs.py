@@ -137,7 +137,7 @@ def status_tells_all(s):
     assert "serving" in said and "queue" in said and "completed" in said, said
     status = json.loads(s.ctl("status", "--json"))
     assert status["health"]["status"] == "ok" and len(status["jobs"]["data"]) == 1
-    r = subprocess.run([CTL, "--url", f"http://127.0.0.1:{s.port}", "status", "--json"], capture_output=True, text=True)
+    r = subprocess.run([CTL, "--url", f"http://127.0.0.1:{s.port}/", "status", "--json"], capture_output=True, text=True)
     assert "huge_pages" not in json.loads(r.stdout) and json.loads(r.stdout)["health"]["status"] == "ok"
 
 
