@@ -71,7 +71,7 @@ const char *job_error_code(int code) {
             {-ENOMEM, "insufficient_memory"},
             {-ENOSPC, "storage_full"},
             {-EDQUOT, "storage_full"},
-            {-ENODEV, "no_device"},
+            {-ENODEV, "not_ready"}, /* of device, model or configuration */
             {-EIO, "device_lost"},
             {-ETIMEDOUT, "timeout"},
     };
