@@ -13,7 +13,7 @@ import threading
 import time
 
 CTL, SERVER = os.path.abspath(sys.argv[1]), os.path.abspath(sys.argv[2])
-OK, USAGE, UNREACHABLE, REFUSED, JOB_FAILED, INTERRUPTED = 0, 2, 3, 4, 5, 130
+OK, FAILED, USAGE, UNREACHABLE, REFUSED, JOB_FAILED, INTERRUPTED = 0, 1, 2, 3, 4, 5, 130
 ID = re.compile(r"video_[0-9a-f]{32}")
 
 
@@ -93,6 +93,7 @@ def jobs_are_listed_fetched_cancelled(s):
     while s.jobs()[second]["status"] != "completed":
         assert time.monotonic() < end
         time.sleep(0.05)
+    assert "Is a directory" in s.ctl("get", second, "-o", ".", code=FAILED)
     assert s.ctl("get", second, "-o", "two.mp4") == "two.mp4\n" and s.files() == ["two.mp4"]
     s.ctl("cancel", second)
     assert s.jobs() == {}
