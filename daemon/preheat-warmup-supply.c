@@ -105,14 +105,15 @@ static int keep_manifest(const Origin *o, Manifest *m, Err *err) {
     if (origin_load_last(o, &last, NULL) < 0)
         last = NULL;
     bool same = last && is_same(last, m);
+    char size[STR_BYTES_SIZE];
     int r = origin_save(o, m, err);
     if (r < 0)
         return r;
     if (!same)
         download_supersede(last, m);
-    log_info("the manifest of '%s' has the digest %s: %zu files of %.2f GB in %zu chunks",
-            o->source, digest_hex(&digest, text), manifest_n_files(m),
-            (double)manifest_weight_bytes(m) / 1e9, manifest_n_chunks(m));
+    log_info("the manifest of '%s' has the digest %s: %zu files of %s in %zu chunks", o->source,
+            digest_hex(&digest, text), manifest_n_files(m),
+            str_bytes(size, (double)manifest_weight_bytes(m)), manifest_n_chunks(m));
     return 0;
 }
 
@@ -172,11 +173,12 @@ int supply_files(const Supply *s, const Manifest *m, Err *err) {
             .progress = s->progress,
             .context = s->context};
     DownloadReport report;
+    char got[STR_BYTES_SIZE], kept[STR_BYTES_SIZE];
     r = download_files(m, remote, &o, &report, err);
     log_line(r < 0 ? LOG_NOTICE : LOG_INFO, NULL,
-            "fetched %zu chunks, %.2f GB, from '%s', %.2f GB were here, %zu retries",
-            report.n_fetched, (double)remote_received(remote) / 1e9, c->model.source,
-            (double)report.kept_bytes / 1e9, report.n_retries);
+            "fetched %zu chunks, %s, from '%s'; %s were here, %zu retries", report.n_fetched,
+            str_bytes(got, (double)remote_received(remote)), c->model.source,
+            str_bytes(kept, (double)report.kept_bytes), report.n_retries);
     return r;
 }
 

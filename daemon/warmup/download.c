@@ -57,8 +57,10 @@ static void tell(const Download *d) {
 }
 
 static int canceled(const Download *d, Err *err) {
-    return err_set(err, -ECANCELED, "told to stop with %.2f of %.2f GB fetched, which stay",
-            (double)d->done_bytes / 1e9, (double)manifest_weight_bytes(d->m) / 1e9);
+    char have[STR_BYTES_SIZE], all[STR_BYTES_SIZE];
+    return err_set(err, -ECANCELED, "told to stop with %s of %s fetched, which stay",
+            str_bytes(have, (double)d->done_bytes),
+            str_bytes(all, (double)manifest_weight_bytes(d->m)));
 }
 
 static const char *path_of(const Download *d) {
