@@ -275,8 +275,8 @@ static int run_command(const Command *command, Context *x, const void *options, 
         signals_open(&x->signals);
         r = make_client(x, &token, err);
     }
-    if (r == 0 && command->needs_config && config_load(x->global->config, &x->config, err) < 0)
-        r = -ENOEXEC; /* not CTL_USAGE: the command line was right */
+    if (r == 0 && command->needs_config)
+        r = config_load(x->global->config, &x->config, err);
     if (r == 0)
         r = command->run(x, options, err);
     x->client = client_free(x->client);
