@@ -455,6 +455,10 @@ void startup_cancel(Startup *p) {
     graph_cancel(p->graph);
 }
 
+int startup_settle(Startup *p, uint64_t timeout_usec) {
+    return p ? graph_settle(p->graph, timeout_usec) : 0;
+}
+
 void startup_state(Startup *p, StartupState *ret) {
     look_at_graph(p);
     (void)pthread_mutex_lock(&p->lock);

@@ -44,6 +44,11 @@ Startup *startup_free(Startup *s);
  * NULL: nothing. Runs that wait for weights fail. Any thread. */
 void startup_cancel(Startup *s);
 
+/* startup_settle - after startup_cancel(): whether startup_free() will return. Waits for up to the
+ * timeout for a step that was given up, as a driver that does not answer. NULL: 0. Returns 0;
+ * -ETIMEDOUT. */
+int startup_settle(Startup *s, uint64_t timeout_usec);
+
 /* startup_state - a copy; any thread. */
 void startup_state(Startup *s, StartupState *ret);
 

@@ -39,6 +39,7 @@
 
 enum {
     LAST_ANSWERS_USEC = 1000000,   /* for open connections when the daemon stops */
+    LAST_STEP_USEC = 2000000,      /* for a step of the start that was given up */
     PROGRESS_USEC = 120000000,     /* from one sign of a start's life to the next */
     CONTENDED_USEC = 5000000,      /* without a state directory, before it leaves */
     REFUSED_USEC = 20000000,       /* refusing for another reason, before it leaves */
@@ -656,7 +657,8 @@ static int open_daemon(Daemon *d, Err *err) {
     return begin(d, err);
 }
 
-static void close_daemon(Daemon *d) {
+/* status: of the process, which a driver that does not answer would keep for ever. */
+static void close_daemon(Daemon *d, int status) {
     if (d->jobs)
         job_queue_interrupt(d->jobs);
     startup_cancel(d->startup);
@@ -665,6 +667,11 @@ static void close_daemon(Daemon *d) {
         const char *dir = d->config->jobs.state_dir;
         report_keep(d->startup, dir, &d->state, &d->last_start);
         variant_keep(&d->variant, dir, &d->state, report_seconds(d->startup, d->before_usec));
+    }
+    if (startup_settle(d->startup, LAST_STEP_USEC) < 0) {
+        log_warning("A step of the start does not answer, ending without it");
+        listen_done(&d->listen);
+        _exit(status);
     }
     d->startup = startup_free(d->startup);
     d->http = http_server_free(d->http);
@@ -709,6 +716,7 @@ int main(int argc, char **argv) {
     }
     if (r < 0)
         log_error("%s", err_text(&err));
-    close_daemon(&d);
-    return r == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    status = r == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    close_daemon(&d, status);
+    return status;
 }

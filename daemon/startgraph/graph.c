@@ -437,6 +437,18 @@ void graph_report(Graph *g, StepReport *ret) {
     (void)pthread_mutex_unlock(&g->lock);
 }
 
+int graph_settle(Graph *g, uint64_t timeout_usec) {
+    (void)pthread_mutex_lock(&g->lock);
+    while (g->n_unsettled > 0)
+        wait_changed(g, USEC_INFINITY);
+    uint64_t deadline = clock_deadline(timeout_usec);
+    while (g->n_late > 0 && clock_left(deadline) > 0)
+        wait_changed(g, deadline);
+    int r = g->n_late > 0 ? -ETIMEDOUT : 0;
+    (void)pthread_mutex_unlock(&g->lock);
+    return r;
+}
+
 Graph *graph_free(Graph *g) {
     if (!g)
         return NULL;

@@ -112,6 +112,11 @@ void graph_cancel(Graph *g);
 /* graph_report - a copy of the reports, n_steps of them in the table's order. Any thread. */
 void graph_report(Graph *g, StepReport *ret);
 
+/* graph_settle - until every step has its outcome, then for up to the timeout until no try that was
+ * given up runs any more. Returns 0; -ETIMEDOUT: graph_free() would wait for a thread that nobody
+ * can end. */
+int graph_settle(Graph *g, uint64_t timeout_usec);
+
 /* graph_free - waits for what still runs; undoes nothing. */
 Graph *graph_free(Graph *g);
 

@@ -229,6 +229,20 @@ def device_that_does_not_answer():
         assert d.ask("GET", "/healthz")[0] == 503
 
 
+def device_that_never_answers():
+    """A thread in a driver cannot be ended: the daemon leaves without it, not by the watchdog."""
+    with Place(MODEL, MEDIA) as place:
+        for refused in (True, False):
+            with faulty("hang=600000", place, daemon={"start_timeout": "100ms" if refused else "60s"}) as d:
+                if refused:
+                    assert "no result within 0.1 s" in d.refusal(), d.said()
+                else:
+                    assert d.ask("GET", "/healthz")[0] == 200
+                d.process.send_signal(signal.SIGTERM)
+                assert d.process.wait(8) == 0, d.said()
+                assert "ending without it" in d.said(), d.said()
+
+
 def answers_before_the_device_does():
     """What a job is held against is not known yet: the job waits for it, everything else does not."""
     with Place(MODEL, MEDIA) as place:
@@ -444,7 +458,8 @@ def variants_are_drawn_and_compared():
 
 
 CASES = (starts_under_load, requests_during_one_start, media_child_missing, manifest_damaged,
-         state_directory_cannot_be_written, two_daemons_contend, versions_differ, device_memory_comes_late, device_that_does_not_answer, answers_before_the_device_does,
+         state_directory_cannot_be_written, two_daemons_contend, versions_differ, device_memory_comes_late, device_that_does_not_answer,
+         device_that_never_answers, answers_before_the_device_does,
          memory_is_reserved_without_a_job,
          damaged_segment, abandoned_segment, state_directory_is_let_go, state_directory_is_kept,
          state_directory_is_full_for_a_while, configuration_and_model_are_mended, told_to_end_before_it_listens,

@@ -305,9 +305,11 @@ static void a_late_try_is_given_up_and_keeps_nothing(void **state) {
     graph_report(g, reports);
     assert_int_equal(reports[0].outcome, STEP_TIMED_OUT);
     assert_string_equal(err_text(&reports[0].err), "no result within 0.002 s");
+    assert_int_equal(graph_settle(g, 1000), -ETIMEDOUT);
     (void)sem_post(&w.go);
-    graph_free(g);
+    assert_int_equal(graph_settle(g, USEC_INFINITY), 0);
     assert_string_equal(w.trace, "al");
+    graph_free(g);
 }
 
 static void a_late_try_leaves_what_the_fallback_built(void **state) {
