@@ -79,6 +79,13 @@ static int do_keep_at_once(void *context, const StepCall *call, Err *err) {
     return kept ? 0 : -ECANCELED;
 }
 
+static int do_keep_b(void *context, const StepCall *call, Err *err) {
+    if (!step_keep(call))
+        return -ECANCELED;
+    note(context, 'b');
+    return 0;
+}
+
 static void undo_kept(void *context) {
     note(context, 'K');
 }
@@ -315,9 +322,9 @@ static void a_late_try_is_given_up_and_keeps_nothing(void **state) {
 static void a_late_try_leaves_what_the_fallback_built(void **state) {
     const Step steps[] = {{.name = "slow",
             .run = do_keep_when_told,
-            .fallback = do_b,
+            .fallback = do_keep_b,
             .undo = undo_b,
-            .timeout_usec = 2000}};
+            .timeout_usec = 100000}};
     World w;
     Graph *g = START(&w, steps);
     GraphState s;
