@@ -379,6 +379,7 @@ static void look_at_graph(Startup *p) {
         p->state.stage = r == 0 ? STARTUP_READY : STARTUP_REFUSED;
         p->state.phase = r == 0 ? "serving" : "refused";
         p->state.percent = r == 0 ? 100 : 0;
+        p->state.abandoned = r == -ENOLINK;
         if (r < 0)
             (void)snprintf(p->state.reason, sizeof(p->state.reason), "%s", err_text(&err));
         (void)pthread_cond_broadcast(&p->ended);
@@ -471,9 +472,10 @@ int startup_wait(Startup *p, Pipeline **ret, Err *err) {
     (void)pthread_mutex_lock(&p->lock);
     while (!p->usable && !p->cancelled && p->state.stage != STARTUP_REFUSED)
         (void)pthread_cond_wait(&p->ended, &p->lock);
-    int r = p->state.stage == STARTUP_REFUSED ? err_set(err, -ENODEV, "%s", p->state.reason)
-            : !p->usable                      ? err_set(err, -ECANCELED, "the start was given up")
-                                              : 0;
+    int r = p->state.stage == STARTUP_REFUSED
+                    ? err_set(err, p->state.abandoned ? -ENOLINK : -ENODEV, "%s", p->state.reason)
+            : !p->usable ? err_set(err, -ECANCELED, "the start was given up")
+                         : 0;
     if (r == 0)
         *ret = p->pipeline;
     (void)pthread_mutex_unlock(&p->lock);

@@ -18,6 +18,7 @@ typedef struct StartupState {
     const char *phase; /* static: "starting", "loading", "serving", "refused" */
     int percent;       /* of the load */
     char reason[500];  /* why it is refused */
+    bool abandoned;    /* because the weights' writer is gone: another start may find others */
     JobStart start;    /* where the weights came from */
     char device[96];
     const char *residency; /* static: which weights stay on the device; NULL: not known yet */
@@ -53,7 +54,8 @@ int startup_settle(Startup *s, uint64_t timeout_usec);
 void startup_state(Startup *s, StartupState *ret);
 
 /* startup_wait - until there is a pipeline or none will come. Returns 0 with the pipeline, which is
- * the worker's from then on although weights may still be on their way to it; else the reason. */
+ * the worker's from then on although weights may still be on their way to it; else the reason,
+ * -ENOLINK when the state is abandoned. */
 int startup_wait(Startup *s, Pipeline **ret, Err *err);
 
 /* startup_admit - whether a request fits model and device; once state has limits. Any thread.

@@ -79,13 +79,15 @@ typedef struct Daemon {
     char *detail; /* JSON for /healthz, borrowed by the server until the next call */
     bool told_ready, told_start, holding, stopping, quiesced;
     Pipeline *pipeline;
-    bool worked;      /* the worker has run a job before */
-    bool reserved;    /* the worker has tried to */
-    atomic_bool lost; /* the worker's word to the main thread: the backend is of no use any more */
+    bool worked;   /* the worker has run a job before */
+    bool reserved; /* the worker has tried to */
+    /* The worker's word to the main thread: of no use any more is the backend, or the segment. */
+    atomic_bool lost, abandoned;
 } Daemon;
 
 static void serve_http(void *context, uint32_t events);
 static void try_again(void *context, uint32_t events);
+static void stop(void *context, uint32_t signo);
 
 static void refuse(Daemon *d, const char *what, const Err *err) {
     if (!d->refusal[0])
@@ -127,6 +129,16 @@ static int find_encoder(const char *program, Err *err) {
     return 0;
 }
 
+/* Where the weights' writer was gone, the job goes back into the queue and a new process begins
+ * with what is there. */
+static int left_to_next(Daemon *d, int r) {
+    if (r == -ENOLINK) {
+        job_queue_interrupt(d->jobs);
+        atomic_store(&d->abandoned, true);
+    }
+    return r;
+}
+
 static int run_job(void *context, Job *job, Err *err) {
     Daemon *d = context;
     int r = 0;
@@ -136,7 +148,7 @@ static int run_job(void *context, Job *job, Err *err) {
     if (r == 0)
         r = find_encoder(d->config->media.program, err);
     if (r < 0)
-        return r;
+        return left_to_next(d, r);
     StartupState state;
     startup_state(d->startup, &state);
     job->report.start = d->worked ? JOB_START_HOT : state.start;
@@ -156,7 +168,7 @@ static int run_job(void *context, Job *job, Err *err) {
         job_queue_drain(d->jobs); /* what waits is for the next process */
         atomic_store(&d->lost, true);
     }
-    return r;
+    return left_to_next(d, r);
 }
 
 static void log_job(void *context, const JobInfo *info) {
@@ -351,7 +363,10 @@ static void look_around(void *context, uint32_t events) {
         startup_state(d->startup, &d->state);
         if (d->state.has_limits && !had_limits)
             apply_settings(d);
-        if (d->state.stage == STARTUP_REFUSED && !d->refusal[0]) {
+        if ((d->state.abandoned || atomic_load(&d->abandoned)) && !d->stopping) {
+            log_notice("The weights in memory were given up half-way, leaving to begin anew");
+            stop(d, 0);
+        } else if (d->state.stage == STARTUP_REFUSED && !d->refusal[0] && !d->stopping) {
             Err err = {0};
             (void)err_set(&err, -ENODEV, "%s", d->state.reason);
             refuse(d, "The model cannot be served", &err);

@@ -36,9 +36,11 @@ struct Weights {
 
     struct WeightsRing *ring; /* NULL: nothing is streamed */
 
-    pthread_mutex_t lock; /* between a loader and the worker: `ready` of the groups, and expected */
+    pthread_mutex_t
+            lock; /* between a loader and the worker: `ready` of the groups, expected, result */
     pthread_cond_t changed;
     bool expected;
+    int result; /* of the load, once nothing is expected any more */
 };
 
 /* weights_await_bytes - until the group's bytes are in memory and verified. -ETIMEDOUT. */

@@ -347,19 +347,20 @@ int weights_load(Weights *w, Stream *s, uint64_t timeout_usec, Err *err) {
     return 0;
 }
 
-static void set_expected(Weights *w, bool expected) {
+static void set_expected(Weights *w, bool expected, int result) {
     (void)pthread_mutex_lock(&w->lock);
     w->expected = expected;
+    w->result = result;
     (void)pthread_cond_broadcast(&w->changed);
     (void)pthread_mutex_unlock(&w->lock);
 }
 
 void weights_expect(Weights *w) {
-    set_expected(w, true);
+    set_expected(w, true, 0);
 }
 
-void weights_settle(Weights *w) {
-    set_expected(w, false);
+void weights_settle(Weights *w, int result) {
+    set_expected(w, false, result);
 }
 
 void weights_drop_group(WeightGroup *g) {
@@ -372,15 +373,15 @@ void weights_drop_group(WeightGroup *g) {
         *g->bindings[i].slot = shape_before_load(&g->bindings[i]);
 }
 
-/* Waits for an expected group; false when it will not come. */
-static bool await_group(WeightGroup *g) {
+/* Waits for an expected group; negative errno when it will not come. */
+static int await_group(WeightGroup *g) {
     Weights *w = g->weights;
     (void)pthread_mutex_lock(&w->lock);
     while (!g->ready && w->expected)
         (void)pthread_cond_wait(&w->changed, &w->lock);
-    bool loaded = g->ready != NULL;
+    int r = g->ready ? 0 : w->result < 0 ? w->result : -ENODATA;
     (void)pthread_mutex_unlock(&w->lock);
-    return loaded;
+    return r;
 }
 
 void weights_need(WeightGroup *g, Stream *s) {
@@ -389,8 +390,9 @@ void weights_need(WeightGroup *g, Stream *s) {
     bool streamed = weights_is_streamed(g);
     if (streamed)
         weights_fetch(g, s);
-    if (!streamed && !await_group(g)) {
-        stream_fail(s, -ENODATA, "weights '%s' of %s are not loaded", g->name, g->weights->part);
+    int r = streamed ? 0 : await_group(g);
+    if (r < 0) {
+        stream_fail(s, r, "weights '%s' of %s are not loaded", g->name, g->weights->part);
         return;
     }
     stream_wait(s, g->ready);

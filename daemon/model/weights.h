@@ -89,9 +89,10 @@ Memory *weights_group_memory(const WeightGroup *g);
 void weights_will_need(const WeightGroup *g, Backend *b);
 
 /* weights_expect - from now on weights_need() waits for groups that are not loaded yet, until
- * weights_settle() says that no more will come. */
+ * weights_settle() says that no more will come, and how the load ended: 0 or the code that a stream
+ * fails with that needs one of the others. */
 void weights_expect(Weights *w);
-void weights_settle(Weights *w);
+void weights_settle(Weights *w, int result);
 
 /* weights_stream - brings the groups first .. first + n - 1 through two pieces of device memory
  * from now on: while model code uses one, the next is copied beside it, the first after the last.

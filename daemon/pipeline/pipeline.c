@@ -227,9 +227,9 @@ int pipeline_load(Pipeline *p, const PipelineLoad *how, Err *err) {
         return r;
     if (r == 0)
         pinner_remark(p->pinner, err);
-    weights_settle(umt5_weights(p->model->umt5));
-    weights_settle(dit_weights(p->model->dit));
-    weights_settle(vae_weights(p->model->vae));
+    weights_settle(umt5_weights(p->model->umt5), r);
+    weights_settle(dit_weights(p->model->dit), r);
+    weights_settle(vae_weights(p->model->vae), r);
     (void)pthread_mutex_lock(&p->lock);
     p->load_ended = true;
     p->load_result = r;

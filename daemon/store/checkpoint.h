@@ -52,7 +52,7 @@ int checkpoint_file(
 
 /* checkpoint_wait - until the view's bytes are there and verified.
  *
- * Returns 0; CHECKPOINT_TIMEOUT; -EBADMSG when a chunk under the view is bad; -EPIPE when the
+ * Returns 0; CHECKPOINT_TIMEOUT; -EBADMSG when a chunk under the view is bad; -ENOLINK when the
  * writer died and nobody continues; -ECANCELED. Immediate for files. */
 enum { CHECKPOINT_TIMEOUT = 1 };
 int checkpoint_wait(Checkpoint *c, View v, uint64_t timeout_usec, Err *err);

@@ -276,15 +276,20 @@ bool segment_has_writer(const Segment *s) {
     return s->writing || segment_file_is_locked(s->fd);
 }
 
+static bool is_removed(const Segment *s) {
+    struct stat st;
+    return fstat(s->fd, &st) < 0 || st.st_nlink == 0;
+}
+
 static int say_bad(const Segment *s, size_t chunk, Err *err) {
     const ManifestChunk *c = manifest_chunk(s->m, chunk);
     return err_set(err, -EBADMSG, "segment: the %ju bytes from %ju on of '%s' could not be loaded",
             (uintmax_t)c->bytes, (uintmax_t)c->offset, manifest_file(s->m, c->file)->path);
 }
 
-static int say_abandoned(const Segment *s, size_t chunk, Err *err) {
-    return err_set(err, -EPIPE, "segment: chunk %zu of %zu is not loaded and nobody loads it",
-            chunk, manifest_n_chunks(s->m));
+static int say_abandoned(const Segment *s, size_t chunk, int code, Err *err) {
+    return err_set(err, code, "segment: chunk %zu of %zu is not loaded and nobody loads it", chunk,
+            manifest_n_chunks(s->m));
 }
 
 int segment_check_supply(const Segment *s, Err *err) {
@@ -295,13 +300,13 @@ int segment_check_supply(const Segment *s, Err *err) {
         if (state == SEGMENT_BAD)
             return say_bad(s, i, err);
         if (state != SEGMENT_READY && !has_writer)
-            return say_abandoned(s, i, err);
+            return say_abandoned(s, i, -EPIPE, err);
     }
     return 0;
 }
 
 int segment_wait(Segment *s, size_t chunk, uint64_t timeout_usec, Err *err) {
-    uint64_t deadline = clock_deadline(timeout_usec);
+    uint64_t deadline = clock_deadline(timeout_usec), alone = USEC_INFINITY;
     for (;;) {
         uint32_t seen = atomic_load_explicit(word(s, chunk), memory_order_acquire);
         if (state_of(seen) == SEGMENT_READY)
@@ -317,7 +322,11 @@ int segment_wait(Segment *s, size_t chunk, uint64_t timeout_usec, Err *err) {
         if (!segment_has_writer(s)) {
             if (segment_state(s, chunk) == SEGMENT_READY)
                 return 0;
-            return say_abandoned(s, chunk, err);
+            alone = MIN(alone, clock_deadline(SEGMENT_ALONE_USEC));
+            if (is_removed(s) || clock_left(alone) == 0)
+                return say_abandoned(s, chunk, -ENOLINK, err);
+        } else {
+            alone = USEC_INFINITY;
         }
         uint64_t usec = MIN(left, (uint64_t)WRITER_CHECK_USEC);
         struct timespec t = {.tv_sec = (time_t)(usec / USEC_PER_SEC),

@@ -100,9 +100,10 @@ SegmentState segment_state(const Segment *s, size_t chunk);
 
 /* segment_wait - until the chunk is ready.
  *
- * Returns 0; SEGMENT_TIMEOUT; -EBADMSG when it is bad; -EPIPE when it is not ready and no writer
- * is alive (a new one may come: calling again is right); -ECANCELED. */
-enum { SEGMENT_TIMEOUT = 1 };
+ * Returns 0; SEGMENT_TIMEOUT; -EBADMSG when it is bad; -ENOLINK when it is not ready and no writer
+ * has been alive for SEGMENT_ALONE_USEC, or none can come because the segment was removed;
+ * -ECANCELED. */
+enum { SEGMENT_TIMEOUT = 1, SEGMENT_ALONE_USEC = 3000000 /* for a restart of the warm-up */ };
 int segment_wait(Segment *s, size_t chunk, uint64_t timeout_usec, Err *err);
 
 /* segment_check_supply - every chunk is ready or may become it.

@@ -69,7 +69,7 @@ def warm(m):
 
 @contextlib.contextmanager
 def withheld(segment):
-    """No chunk is there until the function that this yields is called."""
+    """No chunk is there until the function that this yields is called; none ever where the file is removed meanwhile."""
     fd = os.open(segment, os.O_RDWR)
     try:
         fcntl.fcntl(fd, F_OFD_SETLK, struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, 0, 1, 0))
@@ -80,7 +80,8 @@ def withheld(segment):
             try:
                 yield lambda: put(WORD_READY)
             finally:
-                put(WORD_READY)
+                if os.fstat(fd).st_nlink:
+                    put(WORD_READY)
     finally:
         os.close(fd)
 
@@ -283,6 +284,21 @@ def case_job_that_waits_for_weights_is_kept_by_a_stop(m):
         assert time.monotonic() - began < 15, "killed after TimeoutStopSec"
         assert m.show("preheatd.service", "Result") == "success"
     assert finished(m, job)["status"] == "completed"
+
+
+def case_weights_taken_away_while_they_are_awaited(m):
+    """The job is done by another process, which finds the files."""
+    segment, since = warm(m), time.time()
+    prepare(m)
+    with withheld(segment):
+        job = create(m, TCP)
+        os.unlink(segment)
+    done = finished(m, job)
+    assert done["status"] == "completed" and done["start"] == "cold_disk", done
+    assert len(said(lines(m, since), "given up half-way")) == 1
+    assert not lines(m, since, "PRIORITY=3"), lines(m, since, "PRIORITY=3")
+    unit_is_sound(m)
+    warm(m)
 
 
 def case_doctor_looks_at_everything(m):

@@ -233,11 +233,17 @@ static void dead_writer_is_noticed(void **state) {
     (void)kill(child, SIGKILL);
     (void)waitpid(child, NULL, 0);
     assert_false(segment_has_writer(r));
-    assert_int_equal(segment_wait(r, 0, 10 * USEC_PER_SEC, NULL), -EPIPE);
     Checkpoint *checkpoint;
     assert_int_equal(checkpoint_open_segment(f->m, fd, path, &checkpoint, NULL), 0);
     assert_int_equal(checkpoint_check_supply(checkpoint, NULL), -EPIPE);
     assert_null(checkpoint_free(checkpoint));
+    uint64_t began = clock_usec();
+    assert_int_equal(segment_wait(r, 0, 10 * USEC_PER_SEC, NULL), -ENOLINK);
+    assert_true(clock_usec() - began >= SEGMENT_ALONE_USEC);
+    (void)unlink(path);
+    began = clock_usec();
+    assert_int_equal(segment_wait(r, 0, 10 * USEC_PER_SEC, NULL), -ENOLINK);
+    assert_true(clock_usec() - began < SEGMENT_ALONE_USEC);
     segment_close(r);
     close(fd);
     close(ready[0]);
