@@ -433,6 +433,25 @@ def case_warm_up_reservation_is_given_back(m):
             assert host_setting(setting) == before, f"{setting}: {host_setting(setting)}, {before} before"
 
 
+def case_reservation_that_fails_is_given_back(m):
+    """After the change, not before it."""
+    evict(m)
+    m.run("systemctl", "stop", "preheat-reserve.service")
+    directory = "/run/systemd/system/preheat-reserve.service.d"
+    m.write(f"{directory}/test.conf", "[Service]\nExecStartPost=/bin/false\n")
+    m.run("systemctl", "daemon-reload")
+    configure(m, "[warmup]\nreserve = surplus\n")
+    with huge_pages(host_pages("Total"), 0):
+        m.run("systemctl", "start", "preheat-reserve.service", check=False)
+        assert m.show("preheat-reserve.service", "ActiveState") == "failed"
+        said = m.run("journalctl", "--no-pager", "-u", "preheat-reserve", "-n", "6").stdout
+        assert host_setting("nr_overcommit_hugepages") == 0 and "surplus huge pages of 2 MiB allowed: 0 again" in said, said
+    m.run("rm", "-r", directory)
+    m.run("systemctl", "daemon-reload")
+    m.run("systemctl", "reset-failed", "preheat-reserve.service")
+    configure(m, "")
+
+
 def case_weights_outlive_the_daemon(m):
     evict(m)
     with huge_pages(64, 0) as got:
