@@ -3,17 +3,17 @@
 
 One line a case: "ok NAME", "not ok NAME: why", "skip NAME: why". Needs root and systemd-nspawn."""
 import json
-import os
 import pathlib
 import re
-import shutil
 import subprocess
 import sys
 import time
 
 import boot_start
+import chaos
 from cases import Skip, cases_of, name_of, run_cases
 from client import LONG, PROMPT, TCP, UNIX, check_content, create, finished, get, post, request, running, serving, video
+from installed import install
 from machine import Machine, host_pages, host_setting, huge_pages, wait_for
 
 JOB_DONE = "d52581473827409fad640063a350a5a3"
@@ -668,19 +668,10 @@ def main():
     vm = pathlib.Path("/proc/sys/vm")
     settings = {name: (vm / name).read_text() for name in ("nr_hugepages", "nr_overcommit_hugepages")}
     try:
-        env = dict(os.environ, DESTDIR=str(m.tree))
-        subprocess.run(["meson", "install", "-C", build, "--no-rebuild", "--quiet"], check=True, env=env)
-        faulty = m.tree / "usr/lib/preheat-test"
-        faulty.mkdir()
-        shutil.copy(f"{build}/tests/daemon/faulty-backend.so", faulty)
-        for unit, target in (("preheatd.socket", "sockets"), ("preheatd-api.socket", "sockets"),
-                             ("preheat-warmup.service", "multi-user")):
-            link = m.tree / f"etc/systemd/system/{target}.target.wants" / unit
-            link.parent.mkdir(parents=True, exist_ok=True)
-            link.symlink_to(f"/lib/systemd/system/{unit}")
+        install(m, build)
         m.boot()
         m.run("journalctl", "--update-catalog")
-        cases = (*cases_of(globals()), *cases_of(vars(boot_start)))
+        cases = (*cases_of(globals()), *cases_of(vars(boot_start)), *cases_of(vars(chaos)))
         failures = run_cases([c for c in cases if not wanted or name_of(c) in wanted], logs, m)
     finally:
         m.close()
