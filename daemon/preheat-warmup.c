@@ -288,17 +288,21 @@ static int run_without_model(const Warmup *w, Err *err) {
     return r;
 }
 
-/* What failed is tried again, unless somebody wants it stopped. */
-static bool is_restarting(const char *unit) {
+/* Why what is in memory stays when the unit has ended, NULL: it goes. */
+static const char *reason_to_stay(const char *unit) {
     AskJob job = ask_job(unit);
     const char *result = getenv("SERVICE_RESULT");
-    return job == ASK_START || (job == ASK_NOTHING && result && !str_eq(result, "success"));
+    if (job == ASK_START)
+        return "is being restarted";
+    return job == ASK_NOTHING && result && !str_eq(result, "success") ? "failed, not stopped"
+                                                                      : NULL;
 }
 
 /* All that there is: the configuration may have changed since. */
 static int run_evict(const Warmup *w, Err *err) {
-    if (w->o->unless_restarting && is_restarting(w->o->unless_restarting)) {
-        log_info("'%s' is being restarted: what is in memory stays", w->o->unless_restarting);
+    const char *unit = w->o->unless_restarting, *stays = unit ? reason_to_stay(unit) : NULL;
+    if (stays) {
+        log_info("'%s' %s: what is in memory stays", unit, stays);
         return 0;
     }
     drop_other_models(w);
