@@ -56,13 +56,13 @@ static int open_directory(int dir_fd, const char *path, DIR **ret, Err *err) {
     return 0;
 }
 
-static int remove_parts_of_the_dead(int dir_fd, Err *err) {
+static int remove_ending(int dir_fd, const char *path, const char *end, Err *err) {
     _cleanup_(dir_closep) DIR *d = NULL;
-    int r = open_directory(dir_fd, "videos", &d, err);
+    int r = open_directory(dir_fd, path, &d, err);
     if (r < 0)
         return r;
     for (struct dirent *e = readdir(d); e; e = readdir(d))
-        if (str_ends(e->d_name, ".part"))
+        if (str_ends(e->d_name, end))
             (void)unlinkat(dirfd(d), e->d_name, 0); /* one that stays only costs its room */
     return 0;
 }
@@ -100,7 +100,9 @@ int job_files_prepare(int dir_fd, Err *err) {
     int r = make_directory(dir_fd, "videos", err);
     if (r == 0)
         r = make_directory(dir_fd, "jobs", err);
-    return r == 0 ? remove_parts_of_the_dead(dir_fd, err) : r;
+    if (r == 0)
+        r = remove_ending(dir_fd, "videos", ".part", err);
+    return r == 0 ? remove_ending(dir_fd, ".", ".tmp", err) : r; /* of io_write_file() */
 }
 
 int job_files_create(int dir_fd, const char *id, JobFile which, int *ret_fd, Err *err) {

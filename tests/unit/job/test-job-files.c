@@ -53,7 +53,9 @@ static void pictures_of_no_job_are_removed(void **state) {
     write_at(dir, "image");
     write_at(dir, "image.4711.tmp");
     write_at(*state, "jobs/of-the-operator");
+    write_at(*state, "parked-card.4711.tmp");
     q = open_queue(*state);
+    assert_false(is_there(*state, "parked-card.4711.tmp"));
     assert_false(is_there(*state, stranger));
     assert_true(is_there(*state, known) && is_there(*state, "jobs/of-the-operator"));
     q = job_queue_close(q);
