@@ -108,8 +108,11 @@ static void set_limits(Transfer *t) {
     const TransferSettings *s = t->settings;
     long stall_sec = (long)((s->stall_timeout_usec + USEC_PER_SEC - 1) / USEC_PER_SEC);
     (void)curl_easy_setopt(t->curl, CURLOPT_NOSIGNAL, 1L);
-    /* Ending a request does not wait for the thread that asks for the host's address. */
+#if LIBCURL_VERSION_NUM >= 0x075700
+    /* Ending a request does not wait for the thread that asks for the host's address. EL 9 has an
+     * older libcurl, which does. */
     (void)curl_easy_setopt(t->curl, CURLOPT_QUICK_EXIT, 1L);
+#endif
     (void)curl_easy_setopt(t->curl, CURLOPT_CONNECTTIMEOUT_MS,
             (long)MAX(s->connect_timeout_usec / USEC_PER_MSEC, (uint64_t)1));
     (void)curl_easy_setopt(t->curl, CURLOPT_LOW_SPEED_LIMIT, (long)STALL_BYTES);
