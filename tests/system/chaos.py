@@ -4,8 +4,7 @@
 Clients ask, cancel, vanish and linger; an operator stops, starts, reloads and kills units, breaks the configuration,
 fills the disk and withholds weights. In the end all of that is taken back, and then both sockets must answer, each job
 that was accepted must have ended as what was done to it allows, and nothing may be left behind. The same seed does the
-same things; when which of them meet is the machine's affair. A short run is a case of test-boot.py and
-test-packages.py."""
+same things; when which of them meet is the machine's affair. A short run is a case of test-boot.py."""
 import base64
 import collections
 import contextlib

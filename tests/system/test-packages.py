@@ -8,7 +8,6 @@ import pathlib
 import shutil
 import sys
 
-import chaos
 import package_faults
 import package_install
 import package_life
@@ -17,7 +16,7 @@ from cases import cases_of, name_of, run_cases
 from machine import Machine, host_pages, huge_pages
 from package import newer, package_of
 
-ROOMS = (package_install, package_faults, chaos, package_life, package_rpm)
+ROOMS = (package_install, package_faults, package_life, package_rpm)
 
 
 def chosen(wanted, has_rpms):
