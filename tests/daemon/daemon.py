@@ -105,12 +105,12 @@ class Daemon:
             assert time.monotonic() < end, (text, self.said())
             time.sleep(0.02)
 
-    def ask(self, method, path, body=None, headers=None):
+    def ask(self, method, path, body=None, headers=None, timeout=60):
         """(status, JSON or bytes)"""
         headers = dict(headers or {})
         if body is not None:
             headers["Content-Type"] = "application/json"
-        c = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        c = http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
         try:
             c.request(method, path, json.dumps(body) if body is not None else None, headers)
             r = c.getresponse()
