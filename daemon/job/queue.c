@@ -107,7 +107,7 @@ static int take_directory(JobQueue *q, Err *err) {
             return err_set(err, -errno, "cannot lock '%s': %s", path, strerror(errno));
     int r = take_lock(q, err);
     (void)flock(q->dir_fd, LOCK_UN); /* of a lock that we hold */
-    return r < 0 ? r : job_files_prepare(q->dir_fd, err);
+    return r;
 }
 
 /* What was queued or running when the last daemon ended. */
@@ -190,7 +190,9 @@ static int tidy_up(JobQueue *q, Err *err) {
 int job_queue_resume(JobQueue *q, Err *err) {
     assert(!q->table);
     queue_metrics_init(&q->metrics, q->options.metrics);
-    int r = job_table_open(q->options.state_dir, &q->table, &q->warning, err);
+    int r = job_files_prepare(q->dir_fd, err);
+    if (r == 0)
+        r = job_table_open(q->options.state_dir, &q->table, &q->warning, err);
     q->options.state_dir = NULL; /* the caller's; used until here only */
     if (r == 0)
         r = tidy_up(q, err);
