@@ -3,8 +3,7 @@
 #include "backend/interface.h"
 #include "base/size.h"
 #include "model/clean.h"
-#include "pipeline/bench.h"
-#include "pipeline/run-impl.h"
+#include "pipeline/planned.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -148,33 +147,19 @@ static void every_number_of_steps_has_the_same_plan(void **state) {
 /* The least that a request needs in any residency, once with whole frames and once with frames cut
  * as often as they can be. */
 static void least_bytes(const Request *r, uint64_t *ret_whole, uint64_t *ret_cut) {
-    Bench b;
-    Model *m;
-    Tokenizer *tokenizer;
-    Run run;
+    Planned p;
     Workspaces w;
-    const char *spiece;
-    size_t n;
-    assert_int_equal(bench_open(&b, 0, NULL), 0);
-    assert_int_equal(model_new(b.checkpoint, &m, NULL), 0);
-    assert_int_equal(checkpoint_file(b.checkpoint, "tokenizer/spiece.model", &spiece, &n, NULL), 0);
-    assert_int_equal(
-            tokenizer_new(spiece, n, m->dims.t5.vocab, TOKENIZER_SENTENCEPIECE, &tokenizer, NULL),
-            0);
-    assert_int_equal(run_init(&run, m, tokenizer, r, NULL), 0);
+    planned_open(&p, r);
     *ret_whole = *ret_cut = UINT64_MAX;
     for (uint64_t *ret = ret_whole;; ret = ret_cut) {
         *ret = UINT64_MAX;
-        assert_int_equal(run_plan(&run, b.backend, &w, NULL), 0);
+        assert_int_equal(run_plan(&p.run, p.bench.backend, &w, NULL), 0);
         for (Residency i = 0; i < N_RESIDENCIES; i++)
-            *ret = MIN(*ret, residency_peak(m, b.backend, i, &w));
-        if (!run_cut(&run))
+            *ret = MIN(*ret, residency_peak(p.model, p.bench.backend, i, &w));
+        if (!run_cut(&p.run))
             break;
     }
-    run_done(&run);
-    tokenizer_free(tokenizer);
-    model_free(m);
-    bench_close(&b);
+    planned_close(&p);
 }
 
 /* Where nothing else fits, frames are decoded in tiles: the same bytes, from less memory. */

@@ -2,8 +2,7 @@
 
 #include "backend/interface.h"
 #include "base/size.h"
-#include "pipeline/bench.h"
-#include "pipeline/run-impl.h"
+#include "pipeline/planned.h"
 
 #include <errno.h>
 
@@ -33,26 +32,12 @@ static Request with_long_prompts(Request r) {
 
 /* What a request takes at most under each residency, planned apart from any pipeline. */
 static void plan_peaks(const Request *r, uint64_t ret[N_RESIDENCIES], Workspaces *ret_w) {
-    Bench b;
-    Model *m;
-    Tokenizer *tokenizer;
-    Run run;
-    const char *spiece;
-    size_t n;
-    assert_int_equal(bench_open(&b, 0, NULL), 0);
-    assert_int_equal(model_new(b.checkpoint, &m, NULL), 0);
-    assert_int_equal(checkpoint_file(b.checkpoint, "tokenizer/spiece.model", &spiece, &n, NULL), 0);
-    assert_int_equal(
-            tokenizer_new(spiece, n, m->dims.t5.vocab, TOKENIZER_SENTENCEPIECE, &tokenizer, NULL),
-            0);
-    assert_int_equal(run_init(&run, m, tokenizer, r, NULL), 0);
-    assert_int_equal(run_plan(&run, b.backend, ret_w, NULL), 0);
+    Planned p;
+    planned_open(&p, r);
+    assert_int_equal(run_plan(&p.run, p.bench.backend, ret_w, NULL), 0);
     for (Residency i = 0; i < N_RESIDENCIES; i++)
-        ret[i] = residency_peak(m, b.backend, i, ret_w);
-    run_done(&run);
-    tokenizer_free(tokenizer);
-    model_free(m);
-    bench_close(&b);
+        ret[i] = residency_peak(p.model, p.bench.backend, i, ret_w);
+    planned_close(&p);
 }
 
 /* A model is planned before anybody has asked for anything. What it is planned with must do for
