@@ -299,14 +299,19 @@ def case_warm_up_takes_the_huge_pages_there_are(m):
     configure(m, "")
 
 
+def begin_slow_warm_up(m):
+    """From nothing, the manifest included, to the first chunk."""
+    evict(m)
+    m.run("rm", "-f", "/var/lib/preheat/models/tiny-wan.manifest")
+    m.run("systemctl", "reset-failed", "preheat-warmup.service", check=False)
+    m.run("systemctl", "start", "--no-block", "preheat-warmup.service")
+    wait_for("the first chunk", 60, lambda: segment(m).get("n_ready"), 0.001)
+
+
 def case_warm_up_stopped_half_way_gives_back_the_memory(m):
     m.write(CONF, SLOW_WARM_UP)
     for _ in range(10):  # until it is not faster than this test
-        evict(m)
-        m.run("rm", "-f", "/var/lib/preheat/models/tiny-wan.manifest")
-        m.run("systemctl", "reset-failed", "preheat-warmup.service", check=False)
-        m.run("systemctl", "start", "--no-block", "preheat-warmup.service")
-        wait_for("the first chunk", 60, lambda: segment(m).get("n_ready"), 0.001)
+        begin_slow_warm_up(m)
         half = m.show("preheat-warmup.service", "ActiveState") == "activating"
         m.run("systemctl", "stop", "preheat-warmup.service")
         assert m.show("preheat-warmup.service", "Result") == "success" and not inodes(m), inodes(m)
@@ -367,11 +372,7 @@ def case_request_is_answered_while_the_warm_up_runs(m):
     """The warm-up is stopped in the middle: what is there is mapped, used, and waited for where it ends."""
     m.write(CONF, SLOW_WARM_UP)
     for _ in range(10):  # until it is not faster than this test
-        evict(m)
-        m.run("rm", "-f", "/var/lib/preheat/models/tiny-wan.manifest")
-        m.run("systemctl", "reset-failed", "preheat-warmup.service", check=False)
-        m.run("systemctl", "start", "--no-block", "preheat-warmup.service")
-        wait_for("the first chunk", 60, lambda: segment(m).get("n_ready"), 0.001)
+        begin_slow_warm_up(m)
         m.run("systemctl", "kill", "-s", "STOP", "preheat-warmup.service", check=False)
         if segment(m)["n_ready"] < segment(m)["n_chunks"]:
             break
